@@ -1,0 +1,124 @@
+"""HTTP to the controller, for agents, edges and the command line. Used by `kit.follow`, reports and reads.
+
+A problem+json answer becomes a `Refusal` (4xx) or a `Transient` (5xx, 408, 429, no connection, time-out) that carries
+the server's own code, message and request id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from kit.errors import Refusal, Transient, TrueupError
+
+REQUEST_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_BYTES_MAX = 64 << 20
+LINE_BYTES_MAX = 4 << 20
+
+
+class ControlPlane:
+    """One session to one controller. Close it, or use it as an asynchronous context."""
+
+    def __init__(self, base_url: str, token: str) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> ControlPlane:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get_json(self, path: str, *, timeout_s: float = REQUEST_TIMEOUT_S, **query: str | int) -> Any:
+        """The document at `path` ("/v1/..."); empty query values are left out."""
+        return await self._call("GET", path, None, query, timeout_s)
+
+    async def post_json(self, path: str, document: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
+        return await self._call("POST", path, document, {}, timeout_s)
+
+    @asynccontextmanager
+    async def lines(self, path: str, *, idle_timeout_s: float, **query: str | int) -> AsyncIterator[AsyncIterator[Any]]:
+        """The documents of an NDJSON answer as they come. No line for `idle_timeout_s` is a `Transient`."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
+        attempted = f"GET {path}"
+        try:
+            async with self._open().get(self._base_url + path, params=_given(query), timeout=limits) as answer:
+                await _raise_for_problem(attempted, answer)
+                yield _documents(attempted, answer.content)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(attempted, self._base_url, error) from error
+
+    async def _call(self, method: str, path: str, document: Any, query: dict[str, Any], timeout_s: float) -> Any:
+        attempted = f"{method} {path}"
+        limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        try:
+            async with self._open().request(
+                method, self._base_url + path, params=_given(query), json=document, timeout=limits
+            ) as answer:
+                await _raise_for_problem(attempted, answer)
+                body = await answer.content.read(-1)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(attempted, self._base_url, error) from error
+        return json.loads(body) if body else None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+            self._session = aiohttp.ClientSession(headers=headers, read_bufsize=LINE_BYTES_MAX, trust_env=False)
+        return self._session
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in query.items() if value not in ("", None)}
+
+
+async def _documents(attempted: str, content: aiohttp.StreamReader) -> AsyncIterator[Any]:
+    while line := await content.readline():
+        if not line.endswith(b"\n"):
+            raise Transient(attempted, "the connection ended inside a line", code="stream_cut")
+        yield json.loads(line)
+
+
+async def _raise_for_problem(attempted: str, answer: aiohttp.ClientResponse) -> None:
+    if answer.status < 400:
+        return
+    problem = _parse_problem(await answer.content.read(65536))
+    kind: type[TrueupError] = Transient if answer.status >= 500 or answer.status in (408, 429) else Refusal
+    why = problem.get("detail") or problem.get("title") or answer.reason or "no reason given"
+    request_id = problem.get("request_id") or answer.headers.get("X-Request-Id", "")
+    raise kind(
+        attempted,
+        f"the controller answered {answer.status}: {why}" + (f" (request {request_id})" if request_id else ""),
+        fix=problem.get("fix", ""),
+        code=problem.get("code") or f"http_{answer.status}",
+    )
+
+
+def _parse_problem(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _unreachable(attempted: str, base_url: str, error: BaseException) -> Transient:
+    why = "it did not answer in time" if isinstance(error, asyncio.TimeoutError) else f"{type(error).__name__}: {error}"
+    return Transient(
+        attempted,
+        f"the controller at {base_url} cannot be reached: {why}",
+        fix="look whether the controller runs and the address is right",
+        code="controller_unreachable",
+    )

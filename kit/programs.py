@@ -1,0 +1,52 @@
+"""The frame of a long-running program: logs, signals, exit codes. Used by the mains of controller, agent and edge.
+
+SIGTERM and SIGINT set the stop event once; the program drains and returns. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from kit.errors import TrueupError
+
+EXIT_OK = 0
+EXIT_GENERIC = 1
+EXIT_USAGE = 2
+EXIT_TRANSIENT = 6
+EXIT_INTERNAL = 7
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Runs `main(stop)` to its end and returns the exit code."""
+    try:
+        asyncio.run(_with_signals(main))
+    except TrueupError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
+    return EXIT_OK
+
+
+def exit_code(error: TrueupError) -> int:
+    if error.code in ("settings_invalid", "usage"):
+        return EXIT_USAGE
+    return EXIT_TRANSIENT if error.retryable else EXIT_GENERIC
+
+
+async def _with_signals(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            loop.remove_signal_handler(number)
+            signal.raise_signal(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await main(stop)

@@ -1,0 +1,48 @@
+"""Settings of `trueup controller`. Read by `reconciler.bootstrap`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kit.settings import setting
+
+
+def _check_listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    return "" if host and port.isdigit() and int(port) < 65536 else f"expected ADDRESS:PORT, found {value!r}"
+
+
+def _check_interval(value: float) -> str:
+    return "" if 0.2 <= value <= 86400 else f"expected between 200ms and 24h, found {value} s"
+
+
+def _check_log_format(value: str) -> str:
+    return "" if value in ("auto", "json", "text") else f"expected auto, json or text, found {value!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """The trueup controller: follows a Git repository, keeps the event log, schedules, serves agents and edges."""
+
+    repository: str = setting("the Git repository to follow: a path, or a file://, https:// or ssh:// URL")
+    state: Path = setting("folder for the clone, keys and the embedded database", default=Path(".state"))
+    listen: str = setting("ADDRESS:PORT of the HTTP interface", default="[::1]:7340", check=_check_listen)
+    database_url: str = setting("any PostgreSQL >= 15; empty: an embedded one in the state folder", default="")
+    source: str = setting("name of the source", default="main")
+    branch: str = setting("branch to follow", default="main")
+    path: str = setting("folder of the repository that holds the manifests; empty: the whole", default="")
+    org: str = setting("organisation that the source declares for", default="default")
+    project: str = setting("project that the source declares for", default="default")
+    poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=_check_interval)
+    node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=_check_interval)
+    log_level: str = setting("debug, info, warning or error", default="info")
+    log_format: str = setting("auto, json or text", default="auto", check=_check_log_format)
+
+    @property
+    def listen_host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def listen_port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
