@@ -7,8 +7,8 @@ from typing import Any
 
 _HEAD = """# Performance
 
-Written by `make bench`; every figure can be printed again by the command beside it. Ratios are measured side by side in one
-run; absolute figures belong to this machine.
+Written by `make bench`; every figure can be printed again by the command beside it. Ratios are measured side by side in
+one run; absolute figures belong to this machine.
 
 - Machine: {machine}
 - Commit: {commit}
@@ -31,4 +31,8 @@ def _figures(figures: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else str(round(value) if isinstance(value, float) else value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else str(round(value) if isinstance(value, float) else value)
+    )

@@ -1,0 +1,261 @@
+"""The story that the demo tells, a function a chapter. Each changes something, waits, and checks what a user would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.acceptance.client import Client, Traffic
+from tests.acceptance.fleet import Fleet, describe
+from tests.acceptance.narrator import Narrator
+from tests.acceptance.world import World
+
+SITE = "site.example.test"
+NOTES = "notes.example.test"
+BOOT_WITHIN_S = 90.0
+ROLL_WITHIN_S = 150.0
+SITE_MANIFEST = "apps/site/app.yaml"
+NOTE = "written before the instance was replaced"
+
+
+@dataclass
+class Story:
+    world: World
+    fleet: Fleet
+    client: Client
+    narrator: Narrator
+    commits: dict[str, str] = field(default_factory=dict)
+
+    async def page(self, hostname: str = SITE, path: str = "/") -> str:
+        status, body = await self.client.request(hostname, path)
+        if status != 200:
+            raise ConnectionError(f"status {status}")
+        return body
+
+    async def ready(self, app: str, count: int, within_s: float) -> list[dict[str, Any]]:
+        async def look() -> tuple[list[dict[str, Any]] | None, str]:
+            serving, every = await self.fleet.instances(app, ready=True), await self.fleet.instances(app)
+            return (serving if len(serving) == count and len(every) == count else None), describe(every)
+
+        return await self.narrator.until(f"{count} of {app} ready, no other one left", look, within_s)
+
+    async def revision(self, commit: str, status: str, within_s: float = 20.0) -> dict[str, Any]:
+        async def look() -> tuple[dict[str, Any] | None, str]:
+            row = await self.fleet.revision(commit)
+            return (row if row and row["status"] == status else None), row["status"] if row else "not seen yet"
+
+        return await self.narrator.until(f"commit {commit[:8]} is {status}", look, within_s)
+
+    async def serves(self, hostname: str, text: str, within_s: float = 30.0) -> str:
+        async def look() -> tuple[str | None, str]:
+            body = await self.page(hostname)
+            return (body if text in body else None), body.strip()[:80]
+
+        return await self.narrator.until(f"https://{hostname}/ answers with {text!r}", look, within_s)
+
+
+async def first_push(story: Story) -> None:
+    story.narrator.step("Push an app: two replicas of an HTTPS server, a route, a certificate's key as a secret")
+    world = story.world
+    world.repository.write(
+        "apps/site/secret.yaml", await world.seal("site", "site-tls", {**world.tls_values(SITE), "GREETING": "hello"})
+    )
+    commit = story.commits["site"] = world.repository.push("Run the site, version 1")
+    await story.revision(commit, "applied")
+    instances = await story.ready("site", 2, BOOT_WITHIN_S)
+    nodes = {row["node_id"] for row in instances}
+    story.narrator.check("the replicas are on two nodes", len(nodes) == 2, ", ".join(sorted(nodes)))
+    body = await story.serves(SITE, "v1")
+    story.narrator.check("the secret's greeting reached the guest", "hello" in body, body.strip())
+    await story.revision(commit, "converged")
+
+
+async def new_version(story: Story) -> None:
+    story.narrator.step("Push version 2 while a client sends requests through the edge")
+    images = story.world.images
+    async with Traffic(story.client, SITE) as traffic:
+        story.world.repository.replace(SITE_MANIFEST, images["site-v1"], images["site-v2"])
+        commit = story.commits["v2"] = story.world.repository.push("Run the site, version 2")
+        await story.revision(commit, "converged", ROLL_WITHIN_S)
+        await story.ready("site", 2, ROLL_WITHIN_S)
+        await story.serves(SITE, "v2")
+    story.narrator.check("no request failed during the replacement", not traffic.failures, traffic.summary())
+    story.narrator.check("the client asked all the while", traffic.requests > 10, traffic.summary())
+
+
+async def new_secret(story: Story) -> None:
+    story.narrator.step("Push a new value of the secret: the instances are replaced")
+    before = {row["instance_id"] for row in await story.fleet.instances("site")}
+    world = story.world
+    values = {**world.tls_values(SITE), "GREETING": "good morning"}
+    world.repository.write("apps/site/secret.yaml", await world.seal("site", "site-tls", values))
+    commit = world.repository.push("Greet differently")
+    await story.revision(commit, "converged", ROLL_WITHIN_S)
+    after = await story.ready("site", 2, ROLL_WITHIN_S)
+    story.narrator.check("every instance is a new one", not before & {row["instance_id"] for row in after})
+    await story.serves(SITE, "good morning")
+
+
+async def kill_a_machine(story: Story) -> None:
+    story.narrator.step("Kill a microVM's process with SIGKILL")
+    victim = (await story.ready("site", 2, 10))[0]
+    pid = story.world.machine_pid(victim["node_id"], victim["instance_id"])
+    os.kill(pid, signal.SIGKILL)
+    story.narrator.say(f"killed pid {pid}, instance {victim['instance_id']} on {victim['node_id']}")
+
+    async def look() -> tuple[dict[str, Any] | None, str]:
+        row = next(row for row in await story.fleet.instances("site") if row["instance_id"] == victim["instance_id"])
+        back = row["status"] == "ready" and row["restarts"] > victim["restarts"]
+        return (row if back else None), f"{row['status']}, {row['restarts']} restarts, {row['reason_code']}"
+
+    await story.narrator.until("the same instance is ready again", look, BOOT_WITHIN_S)
+    await story.serves(SITE, "v2")
+
+
+async def restart_agent(story: Story) -> None:
+    story.narrator.step("Restart an agent: no microVM restarts")
+    node = (await story.ready("site", 2, 10))[0]["node_id"]
+    before = story.world.machine_pids(node)
+    agent = story.world.programs[node]
+    code = await agent.stop()
+    story.narrator.check("the agent stops cleanly on SIGTERM", code == 0, f"exit {code}")
+    story.narrator.check("the microVMs live on without it", story.world.machine_pids(node) == before, str(before))
+    await agent.start()
+    await story.world.wait_heartbeat(story, node)
+    story.narrator.check("the agent adopted them", story.world.machine_pids(node) == before, str(before))
+    await story.ready("site", 2, 20)
+
+
+async def stop_controller(story: Story) -> None:
+    story.narrator.step("Stop the controller: the site serves on; a push meanwhile is caught up with afterwards")
+    controller = story.world.programs["controller"]
+    code = await controller.stop()
+    story.narrator.check("the controller drains on SIGTERM", code == 0, f"exit {code}")
+    async with Traffic(story.client, SITE) as traffic:
+        add_notes(story)
+        commit = story.commits["notes"] = story.world.repository.push("Keep notes")
+        await asyncio.sleep(3)
+    story.narrator.check("the site serves without a controller", not traffic.failures, traffic.summary())
+    await controller.start()
+    await story.revision(commit, "applied", 40)
+    await story.ready("notes", 1, BOOT_WITHIN_S)
+
+
+def add_notes(story: Story) -> None:
+    for path, text in story.world.later_manifests.items():
+        story.world.repository.write(path, text)
+
+
+async def keep_data(story: Story) -> None:
+    story.narrator.step("Write to the volume, replace the instance: the data is still there")
+    status, _ = await story.client.request(NOTES, "/notes/first", method="PUT", body=NOTE.encode())
+    story.narrator.check("the note is stored", status in (201, 204), f"status {status}")
+    before = (await story.fleet.instances("notes"))[0]["instance_id"]
+    story.world.repository.replace("apps/notes/app.yaml", "memory: 128Mi", "memory: 160Mi")
+    commit = story.world.repository.push("Give the notes more memory")
+    await story.revision(commit, "converged", ROLL_WITHIN_S)
+    after = (await story.ready("notes", 1, BOOT_WITHIN_S))[0]["instance_id"]
+    story.narrator.check("the instance is a new one", before != after, f"{before} -> {after}")
+
+    async def look() -> tuple[str | None, str]:
+        body = await story.page(NOTES, "/notes/first")
+        return (body if body == NOTE else None), body
+
+    await story.narrator.until("the note is there", look, 20)
+
+
+async def broken_manifest(story: Story) -> None:
+    story.narrator.step("Push a broken manifest: refused with file and line, nothing changes")
+    before = {row["instance_id"] for row in await story.fleet.instances("site")}
+    story.world.repository.replace(SITE_MANIFEST, "replicas: 2", "replicaz: 2")
+    commit = story.commits["broken"] = story.world.repository.push("Scale the site (with a typing error)")
+    row = await story.revision(commit, "refused")
+    finding = row["findings"][0]
+    where = f"{finding['path']}:{finding['line']}:{finding['column']}"
+    story.narrator.say(f"{where}: {finding['message']} {finding['fix']}")
+    story.narrator.check(
+        "the finding names file and line", finding["path"] == SITE_MANIFEST and finding["line"] > 1, where
+    )
+    story.narrator.check("the finding names the right field", "replicas" in finding["message"] + finding["fix"])
+    after = {row["instance_id"] for row in await story.fleet.instances("site")}
+    story.narrator.check("nothing changed", before == after)
+    await story.serves(SITE, "v2")
+
+
+async def revert(story: Story) -> None:
+    story.narrator.step("Revert: first the broken commit, then version 2; the old version returns")
+    fixed = story.world.repository.revert(story.commits["broken"])
+    await story.revision(fixed, "applied")
+    commit = story.world.repository.revert(story.commits["v2"])
+    await story.revision(commit, "converged", ROLL_WITHIN_S)
+    await story.ready("site", 2, ROLL_WITHIN_S)
+    await story.serves(SITE, "v1")
+    kinds = [row["kind"] for row in await story.fleet.view("deployments") if row["commit"] == commit]
+    story.narrator.check("it is a rollback to a release that is known", kinds == ["rollback"], str(kinds))
+
+
+async def remove_app(story: Story) -> None:
+    story.narrator.step("Remove an app: everything goes but its volume, which needs an explicit confirmation")
+    story.world.repository.remove("apps/notes")
+    commit = story.world.repository.push("Stop keeping notes")
+    row = await story.revision(commit, "applied")
+    trailer = next(f["fix"] for f in row["findings"] if "volume" in f["message"])
+    story.narrator.say(f"finding: {row['findings'][0]['message']}\nfix: {trailer}")
+
+    async def gone() -> tuple[bool | None, str]:
+        rows = [row for row in await story.fleet.view("resources") if row["app"] == "notes"]
+        instances = await story.fleet.instances("notes")
+        left = [row["kind"] for row in rows]
+        return (True if left == ["volume"] and not instances else None), f"left: {left}, {describe(instances)}"
+
+    await story.narrator.until("only the volume is left", gone, 60)
+    story.narrator.check("the volume's data is on the host", len(story.world.volumes_on_disk()) == 1)
+    confirmed = story.world.repository.push("Delete the notes", "Trueup-Confirm-Delete: prod/notes/volume/notes-data")
+    await story.revision(confirmed, "applied")
+
+    async def deleted() -> tuple[bool | None, str]:
+        rows = [row for row in await story.fleet.view("resources") if row["app"] == "notes"]
+        disks = story.world.volumes_on_disk()
+        return (True if not rows and not disks else None), f"{len(rows)} resources, {len(disks)} volumes on disk"
+
+    await story.narrator.until("after the confirmation the volume is gone", deleted, 30)
+    await story.serves(SITE, "v1")
+
+
+async def history(story: Story) -> None:
+    story.narrator.step("Ask why, and read the history of one instance from its commit to its removal")
+    instance = (await story.ready("site", 2, 10))[0]
+    printed = await story.fleet.trueup("why", instance["instance_id"])
+    story.narrator.say(printed)
+    story.narrator.check("why names the manifest's file", SITE_MANIFEST in printed)
+    gone = await story.fleet.trueup_json("events", "--event-type", "instance.allocated")
+    first = next(event for event in gone if event["payload"]["app"].endswith("/app/notes"))
+    told = await story.fleet.trueup("events", "--aggregate-id", first["aggregate_id"])
+    story.narrator.say(told)
+    story.narrator.check("the first event names the commit", first["cause"]["commit"] == story.commits["notes"])
+    last = await story.fleet.trueup_json("events", "--aggregate-id", first["aggregate_id"])
+    story.narrator.check(
+        "the last event is its end",
+        last[-1]["payload"].get("status") == "stopped",
+        json.dumps(last[-1]["payload"])[:100],
+    )
+    story.narrator.say(await story.fleet.trueup("status"))
+
+
+CHAPTERS = (
+    first_push,
+    new_version,
+    new_secret,
+    kill_a_machine,
+    restart_agent,
+    stop_controller,
+    keep_data,
+    broken_manifest,
+    revert,
+    remove_app,
+    history,
+)

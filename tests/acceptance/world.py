@@ -1,0 +1,129 @@
+"""Everything that the demo runs on: hosts, registry, controller, two agents, an edge. Started here, stopped here.
+
+As root each host is a network namespace with bridge networking; otherwise all share loopback and the guests use qemu's
+user network. Nothing is simulated in either case.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.acceptance.authority import Authority, as_value
+from tests.acceptance.client import Client
+from tests.acceptance.fleet import TRUEUP, Fleet
+from tests.acceptance.hosts import CENTRE, CENTRE_V4, Host, Hosts
+from tests.acceptance.images import build_images
+from tests.acceptance.programs import Program, call
+from tests.acceptance.registry import Registry
+from tests.acceptance.repository import Repository
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache"
+BIN = Path(TRUEUP).parent
+CONTROLLER_PORT = 7340
+REGISTRY_PORT = 5000
+NODE_MEMORY = "2Gi"
+
+
+@dataclass
+class World:
+    """`hosts` is None without root."""
+
+    folder: Path
+    hosts: Hosts | None
+    programs: dict[str, Program] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.centre = CENTRE if self.hosts else "::1"
+        self.registry_host = CENTRE_V4 if self.hosts else "127.0.0.1"
+        self.https_port = 443 if self.hosts else 8443
+        self.state = self.folder / "controller"
+        self.controller_url = f"http://[{self.centre}]:{CONTROLLER_PORT}"
+        self.authority = Authority.create()
+        self.repository = Repository.create(self.folder)
+        self.registry = Registry(self.folder / "registry", self.registry_host, REGISTRY_PORT)
+
+    # --- start ---
+
+    def start_registry(self) -> None:
+        self.registry.start()
+        layouts = build_images(CACHE / "images")
+        self.images = {name: self.registry.push(layout, name.split("-")[0]) for name, layout in layouts.items()}
+
+    async def start_controller(self) -> None:
+        await self._start(
+            "controller",
+            [TRUEUP, "controller", "--repository", str(self.repository.origin), "--state", str(self.state)]
+            + ["--listen", f"[{self.centre}]:{CONTROLLER_PORT}", "--poll-interval-s", "1s", "--log-format", "json"],
+        )
+
+    async def start_agent(self, name: str, number: int) -> None:
+        host = self._host(name, number, guests=True)
+        await self._start(
+            name,
+            [*host.enter(), str(BIN / "trueup-agent"), *self.agent_options(name, host)],
+        )
+
+    async def start_edge(self, name: str, number: int) -> None:
+        host = self._host(name, number, guests=False)
+        self.edge_address = host.address
+        token = await self._token("edge", name)
+        await self._start(
+            name,
+            [*host.enter(), str(BIN / "trueup-edge"), "--edge-id", name, "--controller", self.controller_url]
+            + ["--token", token, "--state", str(self.folder / name), "--listen-address", "::"],
+        )
+
+    # --- the parts, for the scenario ---
+
+    def fleet(self) -> Fleet:
+        return Fleet(self.controller_url, (self.state / "operator.token").read_text().strip(), self.state)
+
+    def client(self) -> Client:
+        return Client(self.edge_address, self.authority.write(self.folder / "authority.pem"), self.https_port)
+
+    async def seal(self, app: str, name: str, values: dict[str, str]) -> str:
+        """A Secret manifest, made with the command that a developer uses."""
+        lines = "".join(f"{key}={value}\n" for key, value in values.items())
+        command = [TRUEUP, "secret", "seal", "--env", "prod", "--app", app, "--name", name, "--state", str(self.state)]
+        return await call(command, stdin=lines.encode())
+
+    def tls_values(self, hostname: str) -> dict[str, str]:
+        certificate, key = self.authority.issue(hostname)
+        return {"TLS_CERT": as_value(certificate), "TLS_KEY": as_value(key)}
+
+    # --- stop ---
+
+    async def close(self) -> None:
+        """Stops what was started, the guests included, in the reverse order. Safe after half a start."""
+        for name, program in reversed(self.programs.items()):
+            await program.stop()
+            if name.startswith("node-"):
+                await call(
+                    [*self._enter(name), str(BIN / "trueup-agent"), "--stop-all", "--state", str(self.folder / name)]
+                )
+            if name.startswith("edge-"):
+                await call(
+                    [*self._enter(name), str(BIN / "trueup-edge"), "--stop-all", "--state", str(self.folder / name)]
+                )
+        self.registry.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _start(self, name: str, command: list[str]) -> None:
+        program = Program(name, command, self.folder / f"{name}.log")
+        self.programs[name] = program
+        await program.start()
+
+    def _host(self, name: str, number: int, *, guests: bool) -> Host:
+        if self.hosts:
+            return self.hosts.add(name, number, guests=guests)
+        return Host(name, "", "::1", f"fd00:7475:{number:x}::/64")
+
+    def _enter(self, name: str) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.hosts.prefix}-{name}"] if self.hosts else []
+
+    async def _token(self, role: str, name: str) -> str:
+        return (await call([TRUEUP, "token", role, name, "--state", str(self.state)])).strip()

@@ -1,0 +1,155 @@
+"""Following a plan over real HTTP: every change leads to a newer plan, whatever the connection does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from kit.backoff import Backoff
+from kit.control_plane import ControlPlane
+from kit.errors import Refusal, Transient
+from kit.follow import follow_plan
+
+DEADLINE_S = 10.0
+
+
+@dataclass
+class Controller:
+    """A small controller: one number that grows, a plan that shows it, a stream that tells of it."""
+
+    head: int = 1
+    log_id: str = "log1"
+    cut_after_lines: int = 1000
+    buffers: bool = False  # a proxy in between that passes nothing on until the answer ends
+    polls: int = 0
+    streams: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def grow(self) -> int:
+        self.head += 1
+        self.changed.set()
+        return self.head
+
+    async def plan(self, _: web.Request) -> web.Response:
+        return web.json_response({"log_id": self.log_id, "generation": self.head})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        log_id, _, number = request.query["cursor"].partition(".")
+        if log_id != self.log_id or int(number) > self.head:
+            return web.json_response({"detail": "foreign cursor", "code": "cursor_invalid"}, status=410)
+        polling = "wait" in request.query
+        self.polls += polling
+        self.streams += not polling
+        if self.buffers and not polling:
+            await asyncio.sleep(0.05)
+            raise web.HTTPBadGateway
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await self._tell(answer, int(number), polling=polling)
+        return answer
+
+    async def _tell(self, answer: web.StreamResponse, position: int, *, polling: bool) -> None:
+        lines = 0
+        while lines < self.cut_after_lines:
+            while position == self.head:
+                self.changed.clear()
+                await asyncio.wait_for(self.changed.wait(), DEADLINE_S)
+            position += 1
+            lines += 1
+            cursor = f"{self.log_id}.{position}"
+            line = {"type": "change", "cursor": cursor, "event": {"event_id": position}}
+            await answer.write(json.dumps(line).encode() + b"\n")
+            if polling:
+                return
+
+
+@pytest.fixture
+async def controller() -> AsyncIterator[tuple[Controller, ControlPlane]]:
+    controller = Controller()
+    app = web.Application()
+    app.router.add_get("/v1/plan", controller.plan)
+    app.router.add_get("/v1/stream", controller.stream)
+    async with TestServer(app) as server, ControlPlane(str(server.make_url("/")), "t") as control_plane:
+        yield controller, control_plane
+
+
+@dataclass
+class Follower:
+    control_plane: ControlPlane
+    seen: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __aenter__(self) -> Follower:
+        self._task = asyncio.create_task(
+            follow_plan(self.control_plane, "/v1/plan", dict, self._take, self.stop, backoff=Backoff(0.01, 0.05))
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop.set()
+        await asyncio.wait_for(self._task, DEADLINE_S)
+
+    async def _take(self, plan: dict[str, Any]) -> None:
+        self.seen.put_nowait(plan["generation"])
+
+    async def until(self, generation: int) -> None:
+        while await asyncio.wait_for(self.seen.get(), DEADLINE_S) < generation:
+            pass
+
+
+async def test_each_change_leads_to_a_newer_plan(controller: tuple[Controller, ControlPlane]) -> None:
+    server, control_plane = controller
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        for _ in range(5):
+            await follower.until(server.grow())
+    assert server.streams == 1
+
+
+async def test_a_stream_that_breaks_is_taken_up_again(controller: tuple[Controller, ControlPlane]) -> None:
+    server, control_plane = controller
+    server.cut_after_lines = 1
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        for _ in range(5):
+            await follower.until(server.grow())
+    assert server.streams >= 5
+
+
+async def test_long_polling_takes_over_when_streams_give_nothing(controller: tuple[Controller, ControlPlane]) -> None:
+    server, control_plane = controller
+    server.buffers = True
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        for _ in range(3):
+            await follower.until(server.grow())
+    assert server.polls >= 1
+
+
+async def test_a_log_that_was_restored_starts_again_from_a_plan(controller: tuple[Controller, ControlPlane]) -> None:
+    server, control_plane = controller
+    server.cut_after_lines = 1
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        server.log_id, server.head = "log2", 0
+        server.changed.set()
+        await follower.until(0)
+        await follower.until(server.grow())
+
+
+async def test_problems_become_refusals_or_transients(controller: tuple[Controller, ControlPlane]) -> None:
+    _, control_plane = controller
+    with pytest.raises(Refusal, match="foreign cursor") as refused:
+        async with control_plane.lines("/v1/stream", idle_timeout_s=1, cursor="other.1"):
+            pass
+    assert refused.value.code == "cursor_invalid"
+    async with ControlPlane("http://127.0.0.1:9", "") as nobody:
+        with pytest.raises(Transient, match="cannot be reached"):
+            await nobody.get_json("/v1/plan")
