@@ -33,10 +33,14 @@ want=$(cat requirements-dev.lock pyproject.toml | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     echo "setup: making the virtual environment .venv from requirements-dev.lock"
     rm -rf .venv
-    "${PYTHON:-python3}" -m venv .venv
-    .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+    mkdir -p .cache
+    {
+        "${PYTHON:-python3}" -m venv .venv &&
+            .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-dev.lock &&
+            .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+    } >.cache/pip.log 2>&1 ||
+        { tail -20 .cache/pip.log >&2; echo "setup: pip failed; the whole log is .cache/pip.log" >&2; exit 1; }
     printf '%s\n' "$want" >"$stamp"
 fi
 
-.venv/bin/python -m agent.guest.build --output .cache/guest
+.venv/bin/python -m agent.guest.build --output .cache/guest >/dev/null

@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from kit.control_plane import ControlPlane
 from tests.acceptance import scenario
 from tests.acceptance.hosts import Hosts
 from tests.acceptance.narrator import CheckFailed, Narrator
@@ -27,6 +28,8 @@ EXAMPLES = ROOT / "examples-repo"
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.demo", description=__doc__)
     parser.add_argument("--stay", action="store_true", help="keep everything running after the first chapter")
+    names = [chapter.__name__ for chapter in scenario.CHAPTERS]
+    parser.add_argument("--chapter", action="append", choices=names, help="tell the first and only these; repeatable")
     parser.add_argument("--no-root", action="store_true", help="do without namespaces even as root")
     arguments = parser.parse_args(argv)
     hosts = None if os.geteuid() != 0 or arguments.no_root else Hosts(f"trueup-{os.getpid()}")
@@ -35,7 +38,7 @@ def main(argv: list[str]) -> int:
         if hosts:
             hosts.open()
             enter(hosts.prefix)
-        asyncio.run(tell(narrator, hosts, stay=arguments.stay))
+        asyncio.run(tell(narrator, hosts, chosen(arguments), stay=arguments.stay))
     except CheckFailed:
         pass
     except KeyboardInterrupt:
@@ -60,13 +63,21 @@ def enter(namespace: str) -> None:
             raise OSError(ctypes.get_errno(), f"enter the network namespace {namespace}")
 
 
-async def tell(narrator: Narrator, hosts: Hosts | None, *, stay: bool) -> None:
+def chosen(arguments: argparse.Namespace) -> list[scenario.Chapter]:
+    """All chapters, or the first and those that were asked for; with --stay the first alone."""
+    only = [] if arguments.stay else arguments.chapter
+    if only is None:
+        return list(scenario.CHAPTERS)
+    return [each for each in scenario.CHAPTERS if each is scenario.first_push or each.__name__ in only]
+
+
+async def tell(narrator: Narrator, hosts: Hosts | None, told: list[scenario.Chapter], *, stay: bool) -> None:
     # Paths of unix sockets are bounded at 107 bytes, so the folder's path is short.
     world = World(Path(tempfile.mkdtemp(prefix="trueup-")), hosts)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    telling = asyncio.create_task(chapters(narrator, world, stop, stay=stay))
+    telling = asyncio.create_task(chapters(narrator, world, stop, told, stay=stay))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((telling, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -83,13 +94,15 @@ async def tell(narrator: Narrator, hosts: Hosts | None, *, stay: bool) -> None:
     narrator.check("nothing is left behind", *world.left_behind())
 
 
-async def chapters(narrator: Narrator, world: World, stop: asyncio.Event, *, stay: bool) -> None:
+async def chapters(
+    narrator: Narrator, world: World, stop: asyncio.Event, told: list[scenario.Chapter], *, stay: bool
+) -> None:
     story = await start(narrator, world)
     try:
-        for chapter in scenario.CHAPTERS[:1] if stay else scenario.CHAPTERS:
+        for chapter in told:
             await chapter(story)
         if stay:
-            scenario.add_notes(story)
+            await scenario.add_notes(story)
             world.repository.push("Keep notes")
             narrator.say(world.how_to_play())
             await stop.wait()
@@ -105,13 +118,19 @@ async def start(narrator: Narrator, world: World) -> scenario.Story:
     narrator.step("Make a repository of examples-repo, start Postgres and the controller, two agents, an edge")
     prepare_repository(world)
     await world.start_controller()
-    await world.wait_controller(narrator)
+    await narrator.until("the controller is ready", lambda: controller_ready(world), 60)
     for name, number in (("node-a", 0xA), ("node-b", 0xB)):
         await world.start_agent(name, number)
     await world.start_edge("edge-a", 0xE)
     story = scenario.Story(world, world.fleet(), world.client(), narrator)
-    await world.wait_nodes(story)
+    await scenario.all_is_there(story)
     return story
+
+
+async def controller_ready(world: World) -> tuple[bool | None, str]:
+    async with ControlPlane(world.controller_url, "") as anybody:
+        await anybody.get_json("/readyz")
+    return True, world.controller_url
 
 
 def prepare_repository(world: World) -> None:

@@ -25,7 +25,7 @@ class Fleet:
     async def view(self, name: str) -> list[dict[str, Any]]:
         """The rows of a view, in the order of their keys."""
         document = await self.control_plane.get_json(f"/v1/views/{name}")
-        return [dict(row) for row in document["rows"]]
+        return [dict(row["doc"]) for row in document["rows"]]
 
     async def instances(self, app: str, *, ready: bool = False) -> list[dict[str, Any]]:
         """Instances of an app that are not stopped; with `ready`, only those that serve."""

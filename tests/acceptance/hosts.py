@@ -40,16 +40,21 @@ class Host:
     subnet: str = ""
 
     def enter(self) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        """Put before a command, it runs there."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}"] if self.namespace else []
 
 
 @dataclass
 class Hosts:
     prefix: str
     made: list[str] = field(default_factory=list)
+    members: list[Host] = field(default_factory=list)
+
+    def centre(self) -> Host:
+        return Host("centre", self.prefix, CENTRE)
 
     def open(self) -> None:
-        """Makes the central namespace. The caller then lives in it: see `tests.acceptance.__main__`."""
+        """Makes the central namespace. The caller then lives in it: see `tests.acceptance.demo`."""
         self._namespace(self.prefix)
         self._inside(self.prefix, "ip", "link", "add", "lan", "type", "bridge")
         self._inside(self.prefix, "ip", "-6", "addr", "add", f"{CENTRE}/64", "dev", "lan", "nodad")
@@ -67,18 +72,19 @@ class Hosts:
         self._inside(namespace, "ip", "-6", "addr", "add", f"{host.address}/64", "dev", "eth0", "nodad")
         self._inside(namespace, "ip", "addr", "add", f"{UNDERLAY_V4}.{number}/24", "dev", "eth0")
         self._inside(namespace, "ip", "link", "set", "eth0", "up")
-        self._inside(namespace, "ip", "-6", "route", "add", "default", "via", CENTRE)
         if guests:
-            self._inside(namespace, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+            self._inside(namespace, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
             self._inside(self.prefix, "ip", "-6", "route", "add", host.subnet, "via", host.address)
+        self._route_to_guests(host)
         return host
 
-    def route_between(self, hosts: list[Host]) -> None:
+    def _route_to_guests(self, host: Host) -> None:
         """Each host reaches the others' guests directly."""
-        for host in hosts:
-            for other in hosts:
-                if other is not host and other.subnet:
-                    self._inside(host.namespace, "ip", "-6", "route", "add", other.subnet, "via", other.address)
+        for other in self.members:
+            for here, there in ((host, other), (other, host)):
+                if there.subnet:
+                    self._inside(here.namespace, "ip", "-6", "route", "add", there.subnet, "via", there.address)
+        self.members.append(host)
 
     def close(self) -> None:
         for namespace in reversed(self.made):

@@ -6,16 +6,16 @@ import asyncio
 import json
 import os
 import signal
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.acceptance.client import Client, Traffic
 from tests.acceptance.fleet import Fleet, describe
 from tests.acceptance.narrator import Narrator
-from tests.acceptance.world import World
+from tests.acceptance.world import NOTES, SITE, World
 
-SITE = "site.example.test"
-NOTES = "notes.example.test"
 BOOT_WITHIN_S = 90.0
 ROLL_WITHIN_S = 150.0
 SITE_MANIFEST = "apps/site/app.yaml"
@@ -29,6 +29,7 @@ class Story:
     client: Client
     narrator: Narrator
     commits: dict[str, str] = field(default_factory=dict)
+    version: str = "v1"
 
     async def page(self, hostname: str = SITE, path: str = "/") -> str:
         status, body = await self.client.request(hostname, path)
@@ -50,12 +51,36 @@ class Story:
 
         return await self.narrator.until(f"commit {commit[:8]} is {status}", look, within_s)
 
+    async def agent_is_back(self, node: str) -> None:
+        """A restarted agent enrols and then beats; the beat before its stop is older than its start."""
+        started = time.monotonic()
+
+        async def look() -> tuple[bool | None, str]:
+            status = await self.fleet.control_plane.get_json("/v1/status")
+            age_s = next(row["heartbeat_age_s"] for row in status["nodes"] if row["node_id"] == node)
+            since_s = time.monotonic() - started
+            return (True if age_s is not None and age_s < since_s else None), f"last heartbeat {age_s} s ago"
+
+        await self.narrator.until(f"{node} beats again", look, 30)
+
     async def serves(self, hostname: str, text: str, within_s: float = 30.0) -> str:
         async def look() -> tuple[str | None, str]:
             body = await self.page(hostname)
             return (body if text in body else None), body.strip()[:80]
 
         return await self.narrator.until(f"https://{hostname}/ answers with {text!r}", look, within_s)
+
+
+async def all_is_there(story: Story) -> None:
+    """Waits for the parts that the demo has started."""
+    fleet = story.fleet
+
+    async def nodes() -> tuple[bool | None, str]:
+        rows = await fleet.view("nodes")
+        seen = ", ".join(f"{row['node_id']} {row['state']} ({row['accelerator']})" for row in rows)
+        return (True if [row["state"] for row in rows] == ["active", "active"] else None), seen or "no node"
+
+    await story.narrator.until("two nodes have enrolled", nodes, 60)
 
 
 async def first_push(story: Story) -> None:
@@ -69,7 +94,7 @@ async def first_push(story: Story) -> None:
     instances = await story.ready("site", 2, BOOT_WITHIN_S)
     nodes = {row["node_id"] for row in instances}
     story.narrator.check("the replicas are on two nodes", len(nodes) == 2, ", ".join(sorted(nodes)))
-    body = await story.serves(SITE, "v1")
+    body = await story.serves(SITE, story.version)
     story.narrator.check("the secret's greeting reached the guest", "hello" in body, body.strip())
     await story.revision(commit, "converged")
 
@@ -82,7 +107,8 @@ async def new_version(story: Story) -> None:
         commit = story.commits["v2"] = story.world.repository.push("Run the site, version 2")
         await story.revision(commit, "converged", ROLL_WITHIN_S)
         await story.ready("site", 2, ROLL_WITHIN_S)
-        await story.serves(SITE, "v2")
+        story.version = "v2"
+        await story.serves(SITE, story.version)
     story.narrator.check("no request failed during the replacement", not traffic.failures, traffic.summary())
     story.narrator.check("the client asked all the while", traffic.requests > 10, traffic.summary())
 
@@ -113,7 +139,7 @@ async def kill_a_machine(story: Story) -> None:
         return (row if back else None), f"{row['status']}, {row['restarts']} restarts, {row['reason_code']}"
 
     await story.narrator.until("the same instance is ready again", look, BOOT_WITHIN_S)
-    await story.serves(SITE, "v2")
+    await story.serves(SITE, story.version)
 
 
 async def restart_agent(story: Story) -> None:
@@ -125,7 +151,7 @@ async def restart_agent(story: Story) -> None:
     story.narrator.check("the agent stops cleanly on SIGTERM", code == 0, f"exit {code}")
     story.narrator.check("the microVMs live on without it", story.world.machine_pids(node) == before, str(before))
     await agent.start()
-    await story.world.wait_heartbeat(story, node)
+    await story.agent_is_back(node)
     story.narrator.check("the agent adopted them", story.world.machine_pids(node) == before, str(before))
     await story.ready("site", 2, 20)
 
@@ -136,7 +162,7 @@ async def stop_controller(story: Story) -> None:
     code = await controller.stop()
     story.narrator.check("the controller drains on SIGTERM", code == 0, f"exit {code}")
     async with Traffic(story.client, SITE) as traffic:
-        add_notes(story)
+        await add_notes(story)
         commit = story.commits["notes"] = story.world.repository.push("Keep notes")
         await asyncio.sleep(3)
     story.narrator.check("the site serves without a controller", not traffic.failures, traffic.summary())
@@ -145,15 +171,22 @@ async def stop_controller(story: Story) -> None:
     await story.ready("notes", 1, BOOT_WITHIN_S)
 
 
-def add_notes(story: Story) -> None:
-    for path, text in story.world.later_manifests.items():
-        story.world.repository.write(path, text)
+async def add_notes(story: Story) -> None:
+    """Writes the manifests of the second app; sealing needs no controller, only its recipient."""
+    world = story.world
+    sealed = await world.seal("notes", "notes-tls", world.tls_values(NOTES))
+    for path, text in {**world.later_manifests, "apps/notes/secret.yaml": sealed}.items():
+        world.repository.write(path, text)
 
 
 async def keep_data(story: Story) -> None:
     story.narrator.step("Write to the volume, replace the instance: the data is still there")
-    status, _ = await story.client.request(NOTES, "/notes/first", method="PUT", body=NOTE.encode())
-    story.narrator.check("the note is stored", status in (201, 204), f"status {status}")
+
+    async def store() -> tuple[int | None, str]:
+        status, _ = await story.client.request(NOTES, "/notes/first", method="PUT", body=NOTE.encode())
+        return (status if status in (201, 204) else None), f"status {status}"
+
+    await story.narrator.until("the note is stored", store, 20)
     before = (await story.fleet.instances("notes"))[0]["instance_id"]
     story.world.repository.replace("apps/notes/app.yaml", "memory: 128Mi", "memory: 160Mi")
     commit = story.world.repository.push("Give the notes more memory")
@@ -183,7 +216,7 @@ async def broken_manifest(story: Story) -> None:
     story.narrator.check("the finding names the right field", "replicas" in finding["message"] + finding["fix"])
     after = {row["instance_id"] for row in await story.fleet.instances("site")}
     story.narrator.check("nothing changed", before == after)
-    await story.serves(SITE, "v2")
+    await story.serves(SITE, story.version)
 
 
 async def revert(story: Story) -> None:
@@ -191,9 +224,10 @@ async def revert(story: Story) -> None:
     fixed = story.world.repository.revert(story.commits["broken"])
     await story.revision(fixed, "applied")
     commit = story.world.repository.revert(story.commits["v2"])
+    story.version = "v1"
     await story.revision(commit, "converged", ROLL_WITHIN_S)
     await story.ready("site", 2, ROLL_WITHIN_S)
-    await story.serves(SITE, "v1")
+    await story.serves(SITE, story.version)
     kinds = [row["kind"] for row in await story.fleet.view("deployments") if row["commit"] == commit]
     story.narrator.check("it is a rollback to a release that is known", kinds == ["rollback"], str(kinds))
 
@@ -223,7 +257,7 @@ async def remove_app(story: Story) -> None:
         return (True if not rows and not disks else None), f"{len(rows)} resources, {len(disks)} volumes on disk"
 
     await story.narrator.until("after the confirmation the volume is gone", deleted, 30)
-    await story.serves(SITE, "v1")
+    await story.serves(SITE, story.version)
 
 
 async def history(story: Story) -> None:
@@ -246,6 +280,7 @@ async def history(story: Story) -> None:
     story.narrator.say(await story.fleet.trueup("status"))
 
 
+Chapter = Callable[[Story], Awaitable[None]]
 CHAPTERS = (
     first_push,
     new_version,

@@ -6,6 +6,7 @@ user network. Nothing is simulated in either case.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.acceptance.client import Client
 from tests.acceptance.fleet import TRUEUP, Fleet
 from tests.acceptance.hosts import CENTRE, CENTRE_V4, Host, Hosts
 from tests.acceptance.images import build_images
+from tests.acceptance.machines import machine_pids, mounts_in, processes_in
 from tests.acceptance.programs import Program, call
 from tests.acceptance.registry import Registry
 from tests.acceptance.repository import Repository
@@ -25,6 +27,8 @@ BIN = Path(TRUEUP).parent
 CONTROLLER_PORT = 7340
 REGISTRY_PORT = 5000
 NODE_MEMORY = "2Gi"
+SITE = "site.example.test"
+NOTES = "notes.example.test"
 
 
 @dataclass
@@ -35,6 +39,8 @@ class World:
     hosts: Hosts | None
     programs: dict[str, Program] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
+    later_manifests: dict[str, str] = field(default_factory=dict)
+    edge_address: str = ""
 
     def __post_init__(self) -> None:
         self.centre = CENTRE if self.hosts else "::1"
@@ -64,7 +70,11 @@ class World:
         host = self._host(name, number, guests=True)
         await self._start(
             name,
-            [*host.enter(), str(BIN / "trueup-agent"), *self.agent_options(name, host)],
+            [*host.enter(), str(BIN / "trueup-agent"), "--node-id", name, "--controller", self.controller_url]
+            + ["--token", await self._token("node", name), "--state", str(self.folder / name)]
+            + ["--subnet", host.subnet, "--memory", NODE_MEMORY, "--guest", str(CACHE / "guest")]
+            + ["--network", "bridge" if self.hosts else "user", "--log-format", "json"]
+            + ["--insecure-registries", f"{self.registry_host}:{REGISTRY_PORT}"],
         )
 
     async def start_edge(self, name: str, number: int) -> None:
@@ -95,6 +105,50 @@ class World:
         certificate, key = self.authority.issue(hostname)
         return {"TLS_CERT": as_value(certificate), "TLS_KEY": as_value(key)}
 
+    def machine_pid(self, node: str, instance_id: str) -> int:
+        """As the agent wrote it down, and checked against the host."""
+        records = [json.loads(path.read_bytes()) for path in (self.folder / node / "vm").glob("*.json")]
+        pid = next(record["pid"] for record in records if record["instance_id"] == instance_id)
+        assert pid in self.machine_pids(node), f"process {pid} of {instance_id} is no machine of {node}"
+        return int(pid)
+
+    def machine_pids(self, node: str) -> list[int]:
+        return machine_pids(f"{self.folder / node}/")
+
+    def volumes_on_disk(self) -> list[Path]:
+        return sorted(self.folder.glob("node-*/volumes/*/data.ext4"))
+
+    def left_behind(self) -> tuple[bool, str]:
+        """Whether nothing is left, and what is."""
+        namespaces = [name for name in self._namespaces() if Path(f"/run/netns/{name}").exists()]
+        left = processes_in(self.folder) + mounts_in(self.folder) + namespaces
+        left += [str(self.folder)] if self.folder.exists() else []
+        return not left, "; ".join(left) or "no process, mount, namespace or folder"
+
+    def how_to_play(self) -> str:
+        """For `make up`: a script that enters this world, and what to try with it."""
+        script = ROOT / ".state" / "in"
+        script.parent.mkdir(exist_ok=True)
+        enter = " ".join(self.hosts.centre().enter()) if self.hosts else ""
+        script.write_text(
+            f"#!/bin/sh\nexport PATH={BIN}:$PATH TRUEUP_STATE={self.state} TRUEUP_CONTROLLER={self.controller_url}\n"
+            f'exec {enter} "$@"\n'
+        )
+        script.chmod(0o755)
+        resolve = f"--resolve {SITE}:{self.https_port}:[{self.edge_address}] --cacert {self.folder}/authority.pem"
+        port = "" if self.https_port == 443 else f":{self.https_port}"
+        return "\n".join(
+            (
+                "It is up. In another terminal:",
+                "  .state/in trueup status",
+                "  .state/in trueup events --follow",
+                "  .state/in trueup why app/site",
+                f"  .state/in curl {resolve} https://{SITE}{port}/",
+                f"  cd {self.repository.work}    # edit a manifest, commit, git push origin main",
+                "Ctrl-C stops everything.",
+            )
+        )
+
     # --- stop ---
 
     async def close(self) -> None:
@@ -110,6 +164,8 @@ class World:
                     [*self._enter(name), str(BIN / "trueup-edge"), "--stop-all", "--state", str(self.folder / name)]
                 )
         self.registry.stop()
+        if self.hosts:
+            self.hosts.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _start(self, name: str, command: list[str]) -> None:
@@ -120,7 +176,10 @@ class World:
     def _host(self, name: str, number: int, *, guests: bool) -> Host:
         if self.hosts:
             return self.hosts.add(name, number, guests=guests)
-        return Host(name, "", "::1", f"fd00:7475:{number:x}::/64")
+        return Host(name, "", "::1", f"fd00:7475:{number:x}::/64" if guests else "")
+
+    def _namespaces(self) -> list[str]:
+        return self.hosts.made if self.hosts else []
 
     def _enter(self, name: str) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.hosts.prefix}-{name}"] if self.hosts else []
