@@ -49,7 +49,8 @@ class Claim:
     """A key that only one owner can hold, taken and freed in the transaction that appends the event.
 
     Kinds: "hostname" (HOST:LISTEN_PORT), "address" (an instance's IPv6), "volume_writer" (volume id -> instance id),
-    "resource" (resource id -> source id).
+    "resource" (resource id -> source id), "subnet" (a node's subnet -> node id), "fence" (scheduler -> token).
+    Freeing a claim that is not there, or that another owner holds, changes nothing; taking one's own again too.
     """
 
     kind: str
@@ -61,7 +62,8 @@ class Claim:
 class Append:
     """What a decision asks of the log: all of it in one transaction, contiguous, or none of it.
 
-    `expected`: aggregate (type, id) -> its aggregate_seq as the decider knew it (0: it must not exist). An aggregate
+    `expected`: aggregate (type, id) -> its aggregate_seq as the decider knew it (0: it must not exist; one
+    whose last life ended with TYPE.deleted does not). An aggregate
     that is not named is appended to whatever its version. `free` is done before `take`.
     """
 
@@ -91,6 +93,7 @@ class Conflict:
     kind "version": `subject` is TYPE/ID, found/expected its versions; read again and decide anew.
     kind "claim": `subject` is KIND:KEY, `found` the owner; refuse.
     kind "command_id": the id was used with another body; refuse.
+    kind "batch": of an atomic batch in which the command `subject` conflicts; this one would have gone through.
     """
 
     command_id: str

@@ -147,5 +147,5 @@ def applied_command_id(source_id: str, base: str, commit: str) -> str:
     return "revision-applied-" + digest([source_id, base, commit], length=32)
 
 
-def refused_command_id(source_id: str, commit: str, findings: Sequence[Finding]) -> str:
-    return "revision-refused-" + digest([source_id, commit, to_json(findings)], length=32)
+def refused_command_id(source_id: str, base: str, commit: str, findings: Sequence[Finding]) -> str:
+    return "revision-refused-" + digest([source_id, base, commit, to_json(findings)], length=32)

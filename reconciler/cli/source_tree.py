@@ -1,0 +1,100 @@
+"""Manifests for the commands that work without a controller: a folder on disk, and findings as text.
+
+Used by `validate` and `plan`. A folder is read under the same rules as a Git tree (names, bounds, no links), by the
+same code from the bytes of a file on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kit.errors import Refusal
+from reconciler.cli.output import clean, print_json
+from reconciler.core.cross_checks import Assembled, assemble
+from reconciler.core.findings import Finding, errors
+from reconciler.core.manifest import ManifestFile, Scope, read_file
+from reconciler.core.yaml_reader import FILE_BYTES_MAX, file_too_large
+from reconciler.git.tree_walk import DEPTH_MAX, ENTRIES_MAX, is_manifest
+from reconciler.vault import resolve_offline
+
+
+def read_folder(folder: Path, scope: Scope) -> Assembled:
+    """Everything that the manifests below `folder` declare, and all findings, with paths relative to it."""
+    if not folder.is_dir():
+        why = "it is not a folder"
+        raise Refusal(f"read the manifests in {folder}", why, fix="name a folder with manifests", code="usage")
+    findings: list[Finding] = []
+    files = [_read(folder, path, scope) for path in _manifests(folder, folder, 0, [0], findings)]
+    return assemble(files, findings)
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """A finding on one line, its fix on the next."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.place}: {finding.severity}: {finding.message} [{finding.code}]")
+        if finding.fix:
+            lines.append(f"    {finding.fix}")
+    return "\n".join(lines)
+
+
+def summary_text(findings: Iterable[Finding]) -> str:
+    findings = list(findings)
+    bad = len(errors(findings))
+    return f"{counted(bad, 'error')}, {counted(len(findings) - bad, 'warning')}"
+
+
+def counted(count: int, word: str) -> str:
+    return f"{count} {word}" + ("" if count == 1 else "s")
+
+
+def show(document: Any, text: str, output: str) -> None:
+    """Prints the document as JSON, or its text. Names and subjects are other people's: none can move the cursor."""
+    if output == "json":
+        print_json(document)
+    else:
+        sys.stdout.write("".join(f"{clean(line)}\n" for line in text.split("\n")))
+        sys.stdout.flush()
+
+
+def _manifests(root: Path, folder: Path, depth: int, seen: list[int], findings: list[Finding]) -> Iterator[Path]:
+    def note(path: Path, code: str, message: str) -> None:
+        findings.append(Finding(str(path.relative_to(root)), 0, 0, "", code, message))
+
+    if depth > DEPTH_MAX:
+        note(folder, "too_deep", f"folders are nested more than {DEPTH_MAX} deep")
+        return
+    for path in sorted(folder.iterdir()):
+        seen[0] += 1
+        if seen[0] > ENTRIES_MAX:
+            if seen[0] == ENTRIES_MAX + 1:
+                note(path, "too_many_entries", f"more than {ENTRIES_MAX} files and folders")
+            return
+        mode = path.lstat().st_mode
+        if path.name.startswith("."):
+            continue
+        if stat.S_ISDIR(mode):
+            yield from _manifests(root, path, depth + 1, seen, findings)
+        elif is_manifest(path.name):
+            if stat.S_ISREG(mode):
+                yield path
+            else:
+                note(path, "symbolic_link", "not a regular file; links are never followed")
+
+
+def _read(root: Path, path: Path, scope: Scope) -> ManifestFile:
+    name = str(path.relative_to(root))
+    if (size := path.stat().st_size) > FILE_BYTES_MAX:
+        return ManifestFile(name, opaque=True, findings=(file_too_large(name, size),))
+    content = path.read_bytes()
+    return read_file(content, name, _blob_id(content), scope, resolve_offline)
+
+
+def _blob_id(content: bytes) -> str:
+    """The object id that Git would give the content. SHA-1 because Git says so; nothing rests on it."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,212 @@
+"""Many manifest files into one tree: every reference leads somewhere, nothing is claimed twice.
+
+`reconciler.git.tree_reader` calls `assemble` with the files of a commit; the planner compares the trees it returns. A
+reference is not called unknown while some file could not be read far enough to say what it declares: the syntax error
+is the news then, not what follows from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit.wire import Port
+from reconciler.core.findings import Finding, nearest, ordered
+from reconciler.core.manifest import Declared, ManifestFile, nearest_mark
+from reconciler.core.model import NO_PART, Kind, Resource, ResourceId
+from reconciler.core.normalise import find_port, known_ports
+from reconciler.core.schema import pointer_join
+from reconciler.core.secret_file import FILE_BYTES_MAX, KEYS_MAX
+
+RESOURCES_MAX = 20_000
+"""Of one source; a batch of so many commands still commits in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What a commit declares, by identity."""
+
+    resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The tree holds every resource that is good in itself; it may only be applied when no finding is an error."""
+
+    tree: Tree
+    findings: tuple[Finding, ...]
+
+
+def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = ()) -> Assembled:
+    """`more`: what the walk through the tree found."""
+    files = sorted(files, key=lambda file: file.path)
+    if (count := sum(len(file.declared) for file in files)) > RESOURCES_MAX:
+        message = f"the tree declares {count} resources; a source may declare {RESOURCES_MAX}"
+        too_many = Finding("", 0, 0, "", "too_many_resources", message, "split it into several sources")
+        return Assembled(Tree(), (too_many,))
+    joining = _Joining(files)
+    joining.run()
+    return Assembled(Tree(joining.resources), ordered([*joining.findings, *more]))
+
+
+class _Joining:
+    def __init__(self, files: Sequence[ManifestFile]) -> None:
+        self.findings = [finding for file in files for finding in file.findings]
+        self._declared: dict[ResourceId, Declared] = {}
+        self._broken = {identity for file in files for identity in file.broken}
+        self._opaque = any(file.opaque for file in files)
+        self._names: dict[tuple[str, str, str], list[str]] = {}
+        for file in files:
+            for each in file.declared:
+                self._declare(each)
+        for identity in (*self._declared, *self._broken):
+            self._names.setdefault(_family(identity), []).append(identity.name)
+        self.resources = {identity: each.resource for identity, each in sorted(self._declared.items())}
+
+    def run(self) -> None:
+        for each in self._declared.values():
+            self._parents(each)
+            if each.resource.id.kind == "app":
+                self._app(each)
+            elif each.resource.id.kind == "route":
+                self._route(each)
+        self._listeners()
+
+    def _declare(self, each: Declared) -> None:
+        first = self._declared.setdefault(each.resource.id, each)
+        if first is not each:
+            place = f"{first.resource.origin.path}:{first.resource.origin.line}"
+            message = f"{each.resource.id.short} is declared here and at {place}"
+            self._note(
+                each, "/metadata/name", "declared_twice", message, "keep one of the two, or give it another name"
+            )
+
+    def _parents(self, each: Declared) -> None:
+        identity = each.resource.id
+        if identity.kind != "environment":
+            environment = dataclasses.replace(identity, app=NO_PART, kind="environment", name=identity.env)
+            self._refer(each, environment, "/metadata/env")
+        if identity.kind not in ("environment", "app"):
+            self._refer(each, _sibling(identity, "app", identity.app), "/metadata/app")
+
+    def _refer(self, each: Declared, wanted: ResourceId, pointer: str) -> None:
+        """A reference to a resource that has to be in the tree."""
+        if self._opaque or wanted in self._declared or wanted in self._broken:
+            return
+        of_app = wanted.kind not in ("environment", "app")
+        scope = f" in app '{wanted.app}' of environment '{wanted.env}'" if of_app else ""
+        scope = f" in environment '{wanted.env}'" if wanted.kind == "app" else scope
+        names = self._names.get(_family(wanted), [])
+        near = nearest(wanted.name, names)
+        known = (
+            f"known are {', '.join(sorted(names)[:10])}" if names else f"declare it: kind {wanted.kind.capitalize()}"
+        )
+        fix = f"did you mean '{near}'?" if near else known
+        self._note(each, pointer, f"{wanted.kind}_unknown", f"there is no {wanted.kind} '{wanted.name}'{scope}", fix)
+
+    def _app(self, each: Declared) -> None:
+        mounted: dict[str, tuple[str, bool]] = {}
+        for name, process in each.resource.spec["processes"].items():
+            pointer = pointer_join("/spec/processes", name)
+            self._volumes(each, name, process["volumes"], pointer_join(pointer, "volumes"), mounted)
+            self._secrets(each, process["secrets"], pointer_join(pointer, "secrets"))
+
+    def _volumes(
+        self,
+        each: Declared,
+        process: str,
+        uses: Sequence[Mapping[str, Any]],
+        pointer: str,
+        mounted: dict[str, tuple[str, bool]],
+    ) -> None:
+        for index, use in enumerate(uses):
+            place = pointer_join(pointer, index, "name")
+            self._refer(each, _sibling(each.resource.id, "volume", use["volume"]), place)
+            other, other_reads = mounted.setdefault(use["volume"], (process, use["read_only"]))
+            if other != process and not (other_reads and use["read_only"]):
+                message = f"the processes '{other}' and '{process}' both mount the volume '{use['volume']}'"
+                fix = "a volume that is written belongs to one process: use two volumes"
+                self._note(each, place, "volume_in_use", message, fix)
+
+    def _secrets(self, each: Declared, names: Sequence[str], pointer: str) -> None:
+        keys: dict[str, str] = {}
+        total_bytes = 0
+        for name in names:
+            self._refer(each, _sibling(each.resource.id, "secret", name), pointer)
+            secret = self._declared.get(_sibling(each.resource.id, "secret", name))
+            if secret is None:
+                continue
+            total_bytes += secret.secret_bytes
+            for key in secret.resource.spec["keys"]:
+                if (other := keys.setdefault(key, name)) != name:
+                    message = f"the secrets '{other}' and '{name}' both have the key {key}"
+                    self._note(each, pointer, "secret_key_twice", message, "rename the key in one of them")
+        if len(keys) > KEYS_MAX or total_bytes > FILE_BYTES_MAX - 64:
+            message = f"the secrets together have {len(keys)} keys and {total_bytes} bytes"
+            fix = f"a process may have {KEYS_MAX} keys and {FILE_BYTES_MAX} bytes"
+            self._note(each, pointer, "secret_too_large", message, fix)
+
+    def _route(self, each: Declared) -> None:
+        app = self._declared.get(_sibling(each.resource.id, "app", each.resource.id.app))
+        if app is None:
+            return
+        processes = app.resource.spec["processes"]
+        name = each.resource.spec["process"]
+        if name not in processes:
+            near = nearest(name, processes)
+            fix = f"did you mean '{near}'?" if near else f"known are {', '.join(processes)}"
+            message = f"the app '{each.resource.id.app}' has no process '{name}'"
+            self._note(each, "/spec/process", "process_unknown", message, fix)
+            return
+        ports = tuple(Port(port["name"], port["port"]) for port in processes[name]["ports"])
+        number = find_port(each.port, ports)
+        if number is None:
+            message = f"the process '{name}' of the app '{each.resource.id.app}' declares no port '{each.port}'"
+            self._note(each, "/spec/port", "port_unknown", message, known_ports(ports))
+            return
+        spec = {**each.resource.spec, "port": number}
+        self.resources[each.resource.id] = dataclasses.replace(each.resource, spec=spec)
+
+    def _listeners(self) -> None:
+        """One hostname and listen port, one route; a raw listener has its port for itself."""
+        by_port: dict[int, list[Declared]] = {}
+        for _, each in sorted(self._declared.items()):
+            if each.resource.id.kind == "route":
+                by_port.setdefault(each.resource.spec["listen_port"], []).append(each)
+        for port, routes in by_port.items():
+            raw = next((each for each in routes if each.resource.spec["protocol"] == "tcp_raw"), None)
+            first: dict[str, Declared] = {}
+            for each in routes:
+                other = first.setdefault(each.resource.spec["hostname"], each)
+                if other is not each:
+                    what = f"{each.resource.spec['hostname']}:{port}"
+                    self._clash(each, other, "/spec/hostname", "hostname_twice", what)
+                elif raw is not None and raw is not each:
+                    self._clash(each, raw, "/spec/listenPort", "listen_port_taken", f"the raw port {port}")
+
+    def _clash(self, each: Declared, other: Declared, pointer: str, code: str, what: str) -> None:
+        origin = other.resource.origin
+        message = f"{what} belongs to {other.resource.id.short} at {origin.path}:{origin.line}"
+        self._note(each, pointer, code, message, "choose another, or remove one of the routes")
+
+    def _note(self, each: Declared, pointer: str, code: str, message: str, fix: str) -> None:
+        mark = nearest_mark(each.marks, pointer)
+        self.findings.append(Finding(each.resource.origin.path, mark.line, mark.column, pointer, code, message, fix))
+
+
+def _sibling(identity: ResourceId, kind: Kind, name: str) -> ResourceId:
+    """A resource of the same app and environment."""
+    return dataclasses.replace(identity, kind=kind, name=name)
+
+
+def _family(identity: ResourceId) -> tuple[str, str, str]:
+    """Within one family a name says which one is meant."""
+    match identity.kind:
+        case "environment":
+            return (identity.kind, "", "")
+        case "app":
+            return (identity.kind, identity.env, "")
+        case _:
+            return (identity.kind, identity.env, identity.app)

@@ -1,0 +1,190 @@
+"""A whole revision. Called by `reconciler.handlers`; `resources` and `rollouts` decide the parts.
+
+The batch is appended in one transaction or not at all: revision.applied first, then what each command makes, each with
+the cause (path and line) of its own command. The first append frees whatever the revision gives up, so that two routes
+can swap their hostnames in one commit. The same revision over the same state gives the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kit.canonical import digest
+from kit.codec import to_json
+from reconciler.core.commands import (
+    Append,
+    Claim,
+    Conflict,
+    DeclareResource,
+    GitCommand,
+    RemoveResource,
+    RetainResource,
+)
+from reconciler.core.decide.git import resources, rollouts
+from reconciler.core.decide.git.state import GitState
+from reconciler.core.events import NewEvent
+from reconciler.core.findings import Finding, ordered
+from reconciler.core.model import ResourceId
+from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused
+
+
+def decide_revision(
+    state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]
+) -> tuple[Append, ...] | Refused:
+    """The batch, or why the revision is refused as a whole."""
+    findings = _findings(state, revision, commands)
+    if findings:
+        return Refused(ordered(findings))
+    removed = [str(command.resource_id) for command in commands if isinstance(command, RemoveResource)]
+    declared = [command for command in commands if isinstance(command, DeclareResource)]
+    rolled = rollouts.rolled_apps(state, declared, removed)
+    parts = [(command, _events(state, revision, command, rolled)) for command in commands]
+    return _batch(state, revision, [(command, events) for command, events in parts if events], commands)
+
+
+def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
+    """None for the commit that is applied now: a late refusal of it would only confuse."""
+    if revision.commit == state.applied_commit:
+        return None
+    payload = {**_about(revision), "findings": to_json(revision.findings)}
+    event = NewEvent("revision", revision.revision_id, "revision.refused", payload)
+    return Append(revision.command_id, digest(payload), revision.cause, (event,), expected={})
+
+
+def claim_finding(conflict: Conflict, batch: Sequence[Append]) -> Finding | None:
+    """What the author of the commit is told about a claim that somebody else holds. None for any other conflict."""
+    if conflict.kind != "claim":
+        return None
+    cause = next(append.cause for append in batch if append.command_id == conflict.command_id)
+    kind, _, key = conflict.subject.partition(":")
+    code, message, fix = {
+        "hostname": ("hostname_taken", f"{key} belongs to {conflict.found}", "choose another hostname or listen port"),
+        "resource": (
+            "resource_owned",
+            f"{key} belongs to the source {conflict.found}",
+            "rename it here, or remove it there first",
+        ),
+    }[kind]
+    return Finding(cause.path, cause.line, 0, "", code, message, fix)
+
+
+def _events(
+    state: GitState, revision: RevisionApplied, command: GitCommand, rolled: frozenset[str]
+) -> tuple[NewEvent, ...]:
+    if isinstance(command, RemoveResource):
+        return resources.remove(state, command)
+    if isinstance(command, RetainResource):
+        return resources.retain(state, command)
+    events = resources.declare(state, command)
+    commit, base = revision.commit, revision.base
+    if command.resource.id.kind == "app":
+        events += rollouts.app_rollout(state, command.resource, commit, base)
+    if command.resource.id.kind == "secret":
+        events += rollouts.secret_rollouts(state, command.resource, rolled, commit, base)
+    return events
+
+
+def _batch(
+    state: GitState,
+    revision: RevisionApplied,
+    parts: Sequence[tuple[GitCommand, tuple[NewEvent, ...]]],
+    commands: Sequence[GitCommand],
+) -> tuple[Append, ...]:
+    appends, seen = [], set[tuple[str, str]]()
+    freed: set[Claim] = set()
+    for command, events in parts:
+        fresh = tuple(event for event in events if _key(event) not in seen or event.event_type != "deployment.created")
+        seen |= {_key(event) for event in fresh}
+        before = resources.held_claims(state.resources.get(str(_resource_id(command))), _resource_id(command))
+        after = _claims_after(command, before)
+        freed |= before - after
+        appends.append(_append(state, revision, command, fresh, after - before))
+    return (_applied(state, revision, commands, freed), *(append for append in appends if append.events))
+
+
+def _append(
+    state: GitState,
+    revision: RevisionApplied,
+    command: GitCommand,
+    events: tuple[NewEvent, ...],
+    take: frozenset[Claim],
+) -> Append:
+    created = {_key(event): 0 for event in events if event.event_type in ("release.created", "deployment.created")}
+    return Append(
+        command_id=_command_id(state, revision, command.command_id),
+        body_hash=digest(_body(command)),
+        cause=command.cause,
+        events=events,
+        expected={**state.expected(_resource_id(command)), **created},
+        take=tuple(sorted(take, key=_claim_order)),
+    )
+
+
+def _applied(state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand], freed: set[Claim]) -> Append:
+    changes = [change.document() for change in revision.changes]
+    payload = {**_about(revision), "changes": changes, "findings": to_json(revision.findings)}
+    event = NewEvent("revision", revision.revision_id, "revision.applied", payload)
+    return Append(
+        command_id=_command_id(state, revision, ""),
+        body_hash=digest([payload, [_body(command) for command in commands]]),
+        cause=revision.cause,
+        events=(event,),
+        expected={("revision", revision.revision_id): state.revision["aggregate_seq"] if state.revision else 0},
+        free=tuple(sorted(freed, key=_claim_order)),
+    )
+
+
+def _command_id(state: GitState, revision: RevisionApplied, part: str) -> str:
+    """The same commit can be applied again, after a rewrite of the branch: that is another act, so its place in the
+    revision's own history is part of the id."""
+    place = state.revision["aggregate_seq"] if state.revision else 0
+    base = f"{revision.command_id}~{place}" if place else revision.command_id
+    return f"{base}/{digest([part], length=24)}" if part else base
+
+
+def _about(revision: RevisionApplied | RevisionRefused) -> dict[str, str]:
+    names = ("source_id", "commit", "base", "author", "subject")
+    return {name: getattr(revision, name) for name in names}
+
+
+def _body(command: GitCommand) -> Mapping[str, object]:
+    document = to_json(command)
+    return {"type": type(command).__name__, **{key: document[key] for key in document if key != "cause"}}
+
+
+def _resource_id(command: GitCommand) -> ResourceId:
+    return command.resource.id if isinstance(command, DeclareResource) else command.resource_id
+
+
+def _claims_after(command: GitCommand, before: frozenset[Claim]) -> frozenset[Claim]:
+    if isinstance(command, RemoveResource):
+        return frozenset()
+    if isinstance(command, RetainResource):
+        return before
+    return resources.claims_of(command.resource.id, command.resource.spec, command.cause.source_id)
+
+
+def _findings(state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]) -> tuple[Finding, ...]:
+    gone = frozenset(str(command.resource_id) for command in commands if isinstance(command, RemoveResource))
+    moved = frozenset(
+        str(command.resource.id)
+        for command in commands
+        if isinstance(command, DeclareResource) and command.resource.id.kind == "route"
+    )
+    found = []
+    for command in commands:
+        cause = command.cause
+        found.append(
+            resources.ownership_finding(state, _resource_id(command), revision.source_id, cause.path, cause.line)
+        )
+        if isinstance(command, DeclareResource) and command.resource.id.kind == "route":
+            found.append(resources.listener_finding(state, command, gone | moved))
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _key(event: NewEvent) -> tuple[str, str]:
+    return event.aggregate_type, event.aggregate_id
+
+
+def _claim_order(claim: Claim) -> tuple[str, str, str]:
+    return claim.kind, claim.key, claim.owner

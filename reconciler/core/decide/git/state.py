@@ -1,0 +1,41 @@
+"""What a decision about a revision has to know. Gathered by `reconciler.handlers` from the views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.events import NewEvent
+from reconciler.core.model import ResourceId
+
+Doc = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """Rows of the views. `revision` and `source`: of the revision that is decided."""
+
+    resources: Mapping[str, Doc]
+    releases: Mapping[str, Doc]
+    deployments: Mapping[str, Doc]
+    revision: Doc | None = None
+    source: Doc | None = None
+
+    def expected(self, resource_id: ResourceId) -> dict[tuple[str, str], int]:
+        """0: it does not exist. The log takes that of a deleted one too, whose sequence goes on."""
+        row = self.resources.get(str(resource_id))
+        return {(resource_id.kind, str(resource_id)): row["aggregate_seq"] if row else 0}
+
+    @property
+    def applied_commit(self) -> str:
+        return str((self.source or {}).get("applied_commit") or "")
+
+    def release_count(self, app: str) -> int:
+        return sum(row["app"] == app for row in self.releases.values())
+
+
+def resource_event(resource_id: ResourceId, verb: str, **payload: Any) -> NewEvent:
+    """KIND.VERB about a declared resource."""
+    text = str(resource_id)
+    return NewEvent(resource_id.kind, text, f"{resource_id.kind}.{verb}", {"resource_id": text, **payload})

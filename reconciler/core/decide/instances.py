@@ -1,0 +1,87 @@
+"""What an agent reports of its instances. Called by `reconciler.handlers`.
+
+A report is known by (node, instance, epoch, counter): sent twice, it is one event. An agent may speak about its own
+instances only, and only about the epoch that was allocated. A report about an instance that is gone is old news: its
+`stopped` was recorded before, so it is accepted and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kit.canonical import digest
+from kit.codec import to_json
+from kit.errors import Refusal
+from kit.wire import InstanceReport
+from reconciler.core.commands import Append, Claim
+from reconciler.core.events import Cause, NewEvent
+from reconciler.core.lifecycles import INSTANCE_STATUS, allowed
+
+Doc = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an instance, the reports of this batch that came before included."""
+
+    row: Doc
+    status: str
+    counter: int
+    seq: int
+
+    @classmethod
+    def of(cls, row: Doc) -> Known:
+        return cls(row, row["status"], int(row.get("counter") or 0), row["aggregate_seq"])
+
+
+def decide_report(
+    known: Known | None, node_id: str, report: InstanceReport, cause: Cause
+) -> tuple[Append, Known] | Refusal | None:
+    """The append, and what is known after it."""
+    if known is None or _recorded(known, report):
+        return None
+    refusal = _refusal(known, node_id, report)
+    if refusal is not None:
+        return refusal
+    payload = {"node_id": node_id, **to_json(report)}
+    append = Append(
+        command_id=f"report-{node_id}-{report.instance_id}-{report.epoch}-{report.counter}",
+        body_hash=digest(payload),
+        cause=cause,
+        events=(NewEvent("instance", report.instance_id, "instance.status_changed", payload),),
+        expected={("instance", report.instance_id): known.seq},
+        free=claims_of(known.row) if _is_gone(known, report) else (),
+    )
+    return append, Known(known.row, report.status, report.counter, known.seq + 1)
+
+
+def claims_of(row: Doc) -> tuple[Claim, ...]:
+    """What an instance holds until it is stopped for good."""
+    workload, owner = row["workload"], row["instance_id"]
+    writers = [mount["volume_id"] for mount in workload.get("mounts") or () if not mount.get("read_only")]
+    return (
+        Claim("address", workload["address"], owner),
+        *(Claim("volume_writer", volume_id, owner) for volume_id in sorted(writers)),
+    )
+
+
+def _recorded(known: Known, report: InstanceReport) -> bool:
+    return report.epoch == known.row["epoch"] and report.counter <= known.counter
+
+
+def _is_gone(known: Known, report: InstanceReport) -> bool:
+    return report.status == "stopped" and known.row["desired"] != "running"
+
+
+def _refusal(known: Known, node_id: str, report: InstanceReport) -> Refusal | None:
+    row, attempted = known.row, f"record {report.status} of instance {report.instance_id} from node {node_id}"
+    if row["node_id"] != node_id:
+        return Refusal(attempted, f"it belongs to node {row['node_id']}", code="instance_foreign")
+    if report.epoch != row["epoch"]:
+        why = f"the report is of epoch {report.epoch}, the instance is in epoch {row['epoch']}"
+        return Refusal(attempted, why, code="epoch_stale")
+    if not allowed(INSTANCE_STATUS, known.status, report.status):
+        return Refusal(attempted, f"it is {known.status}, which is final", code="transition_invalid")
+    return None

@@ -1,0 +1,192 @@
+"""Events as sentences, oldest first. Pure; a part of `reconciler.core.explain`.
+
+A crash loop writes the same two events again and again. Equal ones are told once, with their number and the last time,
+so that the line which matters is not lost among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reconciler.core.events import Cause, Event
+from reconciler.core.explain_text import plural
+from reconciler.core.explanation import Step
+from reconciler.core.model import KINDS, ResourceId
+
+STEPS_MAX = 80
+
+Payload = Mapping[str, Any]
+
+
+def steps(events: Sequence[Event]) -> tuple[tuple[Step, ...], int]:
+    """The history and how many of its oldest steps are left out."""
+    told: dict[tuple[Any, ...], Step] = {}
+    for event in sorted(events, key=lambda each: each.event_id):
+        key = _sameness(event)
+        earlier = told.get(key)
+        if earlier is None:
+            told[key] = step(event)
+        else:
+            told[key] = replace(
+                earlier, count=earlier.count + 1, last_event_id=event.event_id, last_at=event.occurred_at
+            )
+    ordered = sorted(told.values(), key=lambda each: each.event_id)
+    omitted = max(0, len(ordered) - STEPS_MAX)
+    # The first step says where it all comes from, so it stays whatever is left out after it.
+    return tuple(ordered[:1] + ordered[omitted + 1 :] if omitted else ordered), omitted
+
+
+def step(event: Event) -> Step:
+    return Step(
+        event.event_id,
+        event.occurred_at,
+        event.event_type,
+        _sentence(event),
+        cause_text(event.cause),
+        event.cause.causation_id,
+        last_event_id=event.event_id,
+        last_at=event.occurred_at,
+    )
+
+
+def _sentence(event: Event) -> str:
+    """An event of a version or type that is not known here is still told, only not as well."""
+    key = event.event_type
+    if key not in _SENTENCES and event.aggregate_type in KINDS:
+        key = "KIND." + event.event_type.partition(".")[2]
+    try:
+        return _SENTENCES[key](event.payload)
+    except (KeyError, TypeError, ValueError):
+        return f"{event.event_type} of {event.aggregate_id}"
+
+
+def cause_text(cause: Cause) -> str:
+    """Who, following which commit, at which path and line, answering which event."""
+    parts = [cause.actor_id or cause.actor_type]
+    if cause.commit:
+        parts.append(f"commit {cause.commit[:12]}")
+    if cause.path:
+        parts.append(f"{cause.path}:{cause.line}" if cause.line else cause.path)
+    if cause.causation_id:
+        parts.append(f"after #{cause.causation_id}")
+    return ", ".join(parts)
+
+
+def _sameness(event: Event) -> tuple[Any, ...]:
+    if event.event_type not in ("instance.status_changed", "route.status_changed"):
+        return (event.event_id,)
+    payload = event.payload
+    told = ("status", "epoch", "reason_code", "reason_detail", "exit_code", "edge_id", "backends")
+    return (event.event_type, event.aggregate_id, *(payload.get(name) for name in told))
+
+
+def name_of(resource_id: str) -> str:
+    try:
+        return ResourceId.parse(resource_id).short
+    except (ValueError, AssertionError):
+        return resource_id
+
+
+def status_text(payload: Payload) -> str:
+    """status (reason_code: detail, exit code) with the parts that are there."""
+    reason = ": ".join(part for part in (payload.get("reason_code"), payload.get("reason_detail")) if part)
+    exit_code = payload.get("exit_code")
+    told = ", ".join(part for part in (reason, "" if exit_code is None else f"exit code {exit_code}") if part)
+    return f"{payload.get('status', '?')} ({told})" if told else str(payload.get("status", "?"))
+
+
+def _applied(payload: Payload) -> str:
+    changes = plural(len(payload.get("changes", ())), "change")
+    return f"commit {payload['commit'][:12]} applied, {changes}: {payload.get('subject', '')}"
+
+
+def _refused(payload: Payload) -> str:
+    findings = payload.get("findings", ())
+    first = f": {finding_text(findings[0])}" if findings else ""
+    return f"commit {payload['commit'][:12]} refused with {plural(len(findings), 'finding')}{first}"
+
+
+def finding_text(finding: Payload) -> str:
+    place = ":".join(str(finding[name]) for name in ("path", "line", "column") if finding.get(name))
+    return f"{place or '(tree)'} {finding.get('message', '')}"
+
+
+def _allocated(payload: Payload) -> str:
+    return (
+        f"instance {payload['instance_id']} of {name_of(payload['app'])}/{payload['process']} "
+        f"placed on {payload['node_id']} with release {payload['release_id']}"
+    )
+
+
+def _desired(payload: Payload) -> str:
+    reason = f": {payload['reason']}" if payload.get("reason") else ""
+    return f"instance {payload['instance_id']} shall be {payload['desired']}{reason}"
+
+
+def _instance_status(payload: Payload) -> str:
+    return f"instance {payload['instance_id']} on {payload['node_id']} is {status_text(payload)}"
+
+
+def _deployment_status(payload: Payload) -> str:
+    message = f": {payload['message']}" if payload.get("message") else ""
+    return f"deployment {payload['deployment_id']} {payload['status']}{message}"
+
+
+def _route_status(payload: Payload) -> str:
+    detail = f": {payload['reason_detail']}" if payload.get("reason_detail") else ""
+    return f"edge {payload['edge_id']} has it {payload['status']} with {plural(payload['backends'], 'backend')}{detail}"
+
+
+def _changed(payload: Payload) -> str:
+    """Which top-level members of the specification changed; the commit shows the rest."""
+    before, after = payload.get("previous_spec", {}), payload.get("spec", {})
+    changed = _different(before, after)
+    return f"{name_of(payload['resource_id'])} updated" + (f" ({', '.join(changed)})" if changed else "")
+
+
+def _different(before: Any, after: Any, path: str = "") -> list[str]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = sorted({*before, *after})
+        return [
+            each
+            for name in names
+            for each in _different(before.get(name), after.get(name), f"{path}.{name}".strip("."))
+        ]
+    if before == after:
+        return []
+    return [f"{path} {_short(before)} -> {_short(after)}"]
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else f"{text[:24]}...{text[-24:]}"
+
+
+_SENTENCES: dict[str, Callable[[Payload], str]] = {
+    "source.registered": lambda p: f"source {p['source_id']} registered: {p.get('url', '')} {p.get('branch', '')}",
+    "revision.applied": _applied,
+    "revision.refused": _refused,
+    "revision.converged": lambda p: f"commit {p['commit'][:12]} converged after {p['seconds']:.1f} s",
+    "KIND.created": lambda p: f"{name_of(p['resource_id'])} created",
+    "KIND.updated": _changed,
+    "KIND.moved": lambda p: f"{name_of(p['resource_id'])} moved to another place in the tree",
+    "KIND.retained": lambda p: f"{name_of(p['resource_id'])} kept although its manifest is gone: {p['reason']}",
+    "KIND.deleted": lambda p: f"{name_of(p['resource_id'])} deleted",
+    "volume.placed": lambda p: f"{name_of(p['resource_id'])} has its home on {p['node_id']}",
+    "volume.status_changed": lambda p: f"{name_of(p['resource_id'])} on {p['node_id']} is {status_text(p)}",
+    "route.status_changed": _route_status,
+    "release.created": lambda p: f"release {p['release_id']} (number {p['number']}) of {name_of(p['app'])}",
+    "deployment.created": lambda p: (
+        f"{p['kind']} {p['deployment_id']} of release {p['release_id']} begun (reason: {p['reason']})"
+    ),
+    "deployment.status_changed": _deployment_status,
+    "instance.allocated": _allocated,
+    "instance.desired_state_changed": _desired,
+    "instance.status_changed": _instance_status,
+    "app.unschedulable": lambda p: f"process {p['process']} cannot be placed: {p['reason']}: {p['message']}",
+    "app.schedulable": lambda p: f"process {p['process']} can be placed again",
+    "node.enrolled": lambda p: f"node {p['node_id']} enrolled with {p['memory_bytes'] >> 20} MiB for guests",
+    "node.state_changed": lambda p: f"node {p['node_id']} is {p['state']}: {p.get('reason', '')}",
+}

@@ -1,0 +1,17 @@
+"""View `releases`: the numbered specifications of apps. They never change. Read by the scheduler and the status."""
+
+from __future__ import annotations
+
+from reconciler.core.events import Event
+from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
+
+name = "releases"
+
+
+def keys(event: Event) -> frozenset[str]:
+    return frozenset({event.aggregate_id}) if event.event_type == "release.created" else frozenset()
+
+
+def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
+    require_version_1(event)
+    return stamped(row, event, {**event.payload, "commit": event.cause.commit, "origin": origin_of(event)})

@@ -1,0 +1,128 @@
+"""View `resources`: what the repositories declare, and what is observed of it. Read by the planner, the scheduler, the
+plans.
+
+A row lives from KIND.created to KIND.deleted; what is reported of a resource after that changes nothing. `status` is
+what is observed: of an app the state of its current deployment, of a volume what its node says, of a route `failed`
+when one edge says so and `active` when all do; "" before anything is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reconciler.core.events import Event
+from reconciler.core.model import KINDS, ResourceId
+from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
+
+name = "resources"
+
+_OF_KIND: Mapping[str, Mapping[str, Any]] = {
+    "app": {"release_id": "", "deployment_id": "", "unschedulable": {}},
+    "volume": {"home_node": ""},
+}
+
+_DEPLOYMENT_EVENTS = frozenset({"deployment.created", "deployment.status_changed"})
+
+
+def keys(event: Event) -> frozenset[str]:
+    if event.aggregate_type in KINDS:
+        return frozenset({event.aggregate_id})
+    return frozenset({event.payload["app"]}) if event.event_type in _DEPLOYMENT_EVENTS else frozenset()
+
+
+def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
+    require_version_1(event)
+    if event.event_type in _DEPLOYMENT_EVENTS:
+        return None if row is None else _deployment(row, event)
+    kind, _, what = event.event_type.partition(".")
+    if what == "created":
+        return stamped(None, event, _fresh(key, kind, event))
+    if row is None or what == "deleted":
+        return None
+    change = _CHANGES.get(what)
+    return row if change is None else stamped(row, event, change(row, event))
+
+
+def _fresh(key: str, kind: str, event: Event) -> dict[str, Any]:
+    parts = ResourceId.parse(key)
+    return {
+        "resource_id": key,
+        "org": parts.org,
+        "project": parts.project,
+        "env": parts.env,
+        "app": parts.app,
+        "kind": parts.kind,
+        "name": parts.name,
+        "spec": event.payload["spec"],
+        "retained": "",
+        "status": "",
+        "observed": {},
+        "origin": origin_of(event),
+        **_OF_KIND.get(kind, {}),
+    }
+
+
+def _updated(row: Doc, event: Event) -> Doc:
+    return {"spec": event.payload["spec"], "retained": "", "origin": origin_of(event)}
+
+
+def _moved(row: Doc, event: Event) -> Doc:
+    return {"retained": "", "origin": origin_of(event)}
+
+
+def _retained(row: Doc, event: Event) -> Doc:
+    """The origin stays: it names the last manifest, which is gone."""
+    return {"retained": event.payload["reason"]}
+
+
+def _placed(row: Doc, event: Event) -> Doc:
+    return {"home_node": event.payload["node_id"]}
+
+
+def _status_changed(row: Doc, event: Event) -> Doc:
+    told = event.payload
+    if row["kind"] != "route":
+        if told["node_id"] != row["home_node"]:
+            return {}  # of a life before this one: the volume was declared anew and lives elsewhere
+        return {"status": told["status"], "observed": {k: told[k] for k in ("node_id", "status", "reason_detail")}}
+    edge = {k: told[k] for k in ("status", "backends", "reason_detail")}
+    observed = {**row["observed"], told["edge_id"]: edge}
+    failed = any(each["status"] == "failed" for each in observed.values())
+    return {"status": "failed" if failed else "active", "observed": observed}
+
+
+def _unschedulable(row: Doc, event: Event) -> Doc:
+    told = event.payload
+    return {
+        "unschedulable": {
+            **row["unschedulable"],
+            told["process"]: {"reason": told["reason"], "message": told["message"]},
+        }
+    }
+
+
+def _schedulable(row: Doc, event: Event) -> Doc:
+    return {"unschedulable": {k: v for k, v in row["unschedulable"].items() if k != event.payload["process"]}}
+
+
+def _deployment(row: Doc, event: Event) -> Doc:
+    """An older deployment's end says nothing about the app."""
+    told = event.payload
+    if event.event_type == "deployment.created":
+        changes = {"release_id": told["release_id"], "deployment_id": told["deployment_id"], "status": "rolling"}
+        return stamped(row, event, changes, own=False)
+    if row["deployment_id"] != told["deployment_id"]:
+        return row
+    return stamped(row, event, {"status": told["status"]}, own=False)
+
+
+_CHANGES: Mapping[str, Callable[[Doc, Event], Doc]] = {
+    "updated": _updated,
+    "moved": _moved,
+    "retained": _retained,
+    "placed": _placed,
+    "status_changed": _status_changed,
+    "unschedulable": _unschedulable,
+    "schedulable": _schedulable,
+}

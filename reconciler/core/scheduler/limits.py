@@ -1,0 +1,36 @@
+"""Every bound of the scheduler, with its unit and the reason for it."""
+
+from __future__ import annotations
+
+INSTANCE_OVERHEAD_BYTES = 64 << 20
+"""What a machine costs its node above its guest's memory. Counted for every instance that is not stopped."""
+
+ACTIONS_MAX = 200
+"""Per pass: one append of bounded size. What is left over follows in the next pass, at once."""
+
+FIRST_HOST = 0x10
+"""Lower addresses of a subnet belong to the node: gateway, name server."""
+
+RESTARTS_MAX = 3
+"""A new release's instance that its agent has restarted this often without getting ready is broken."""
+
+ROLLOUT_LIMIT_S = 600.0
+"""A new release's instance that is not ready after this long is broken, whatever it is doing (a slow image, say)."""
+
+REPLACE_AFTER_S = 300.0
+"""Its agent restarts an instance that fails; one that does not come back for this long is replaced on another node."""
+
+REPLACEMENTS_MAX = 3
+RETRY_FIRST_S = 60.0
+RETRY_SLOW_S = 3600.0
+"""Replacements of broken instances, per process and deployment: three, after 60, 120 and 240 s, then one an hour: a
+fault that was outside (a registry, a dependency) ends some day, and a broken release costs next to nothing
+meanwhile."""
+
+assert RETRY_FIRST_S * 2**REPLACEMENTS_MAX < RETRY_SLOW_S, "the delays only grow"
+assert ROLLOUT_LIMIT_S > REPLACE_AFTER_S
+
+
+def retry_delay_s(broken: int) -> float:
+    """How long to wait after the `broken`-th instance (from 1) of a process broke in a deployment."""
+    return RETRY_FIRST_S * 2.0 ** (broken - 1) if broken <= REPLACEMENTS_MAX else RETRY_SLOW_S

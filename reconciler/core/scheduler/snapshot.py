@@ -1,0 +1,227 @@
+"""The views as one immutable picture: the only input of the scheduler. Made by `reconciler.tasks.scheduler`.
+
+A row that cannot be understood stops only itself: its app is left out of the picture and named in `unreadable`, and
+nothing is drained on that ground. The same holds for an app whose release or deployment has no row yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kit.codec import from_json
+from kit.errors import TrueupError
+from kit.wire import Mount, Workload
+from reconciler.core.model import AppSpec, ResourceId
+
+Doc = Mapping[str, Any]
+Rows = Mapping[str, Mapping[str, Doc]]
+
+VIEWS = ("deployments", "instances", "nodes", "releases", "resources", "revisions", "sources", "tombstones")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Why something exists: goes into the cause of what follows from it."""
+
+    org: str
+    source_id: str = ""
+    commit: str = ""
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    deployment_id: str
+    app: str
+    release_id: str
+    status: str
+    message: str
+    origin: Origin
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """`spec` says how many, `release` says what: the replicas are not part of a release."""
+
+    app_id: str
+    spec: AppSpec
+    release: AppSpec
+    deployment: Deployment
+    origin: Origin
+    unschedulable: Mapping[str, str]  # process -> reason
+
+    @property
+    def identity(self) -> ResourceId:
+        return ResourceId.parse(self.app_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    instance_id: str
+    node_id: str
+    app: str
+    process: str
+    release_id: str
+    spec_hash: str
+    desired: str
+    status: str
+    reason_code: str
+    reason_detail: str
+    restarts: int
+    drain_grace_s: float
+    workload: Workload
+    origin: Origin
+
+    @property
+    def live(self) -> bool:
+        """It uses, or may use, its node."""
+        return self.status != "stopped"
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        return self.workload.mounts
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    node_id: str
+    subnet: str
+    memory_bytes: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    secret_id: str
+    version_id: str
+    blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything is sorted by id. `homes`: volume id -> home node, "" before it is placed. `tombstones`: (volume id,
+    node) whose data is still to be deleted. `apps_known`: ids of all apps with a row, the unreadable ones included."""
+
+    event_id: int
+    apps: Mapping[str, App]
+    apps_known: frozenset[str]
+    deployments: Mapping[str, Deployment]
+    instances: tuple[Instance, ...]
+    nodes: Mapping[str, Node]
+    secrets: Mapping[str, Secret]
+    homes: Mapping[str, str]
+    volume_origins: Mapping[str, Origin]
+    tombstones: frozenset[tuple[str, str]]
+    unreadable: Mapping[str, str]  # id -> why
+
+    def offline(self, node_id: str) -> bool:
+        """A node that is not known is not offline: unknown is not absent."""
+        return node_id in self.nodes and not self.nodes[node_id].active
+
+
+def read_snapshot(rows: Rows, event_id: int) -> Snapshot:
+    """`rows`: of all `VIEWS`, from one transaction; `event_id` as that snapshot says."""
+    resources = rows["resources"]
+    unreadable: dict[str, str] = {}
+    deployments = _read(rows["deployments"], _deployment, unreadable)
+    apps = _read(_of_kind(resources, "app"), lambda row: _app(row, rows["releases"], deployments), unreadable)
+    volumes = _of_kind(resources, "volume")
+    return Snapshot(
+        event_id=event_id,
+        apps=apps,
+        apps_known=frozenset(_of_kind(resources, "app")),
+        deployments=deployments,
+        instances=tuple(_read(rows["instances"], _instance, unreadable).values()),
+        nodes=_read(rows["nodes"], _node, unreadable),
+        secrets=_read(_of_kind(resources, "secret"), _secret, unreadable),
+        homes={volume_id: row.get("home_node") or "" for volume_id, row in volumes.items()},
+        volume_origins={volume_id: _origin(row, volume_id) for volume_id, row in volumes.items()},
+        tombstones=frozenset((row["resource_id"], row["node_id"]) for row in rows["tombstones"].values()),
+        unreadable=unreadable,
+    )
+
+
+def _of_kind(resources: Mapping[str, Doc], kind: str) -> dict[str, Doc]:
+    return {key: resources[key] for key in sorted(resources) if resources[key]["kind"] == kind}
+
+
+def _read(rows: Mapping[str, Doc], read: Any, unreadable: dict[str, str]) -> dict[str, Any]:
+    found = {}
+    for key in sorted(rows):
+        try:
+            value = read(rows[key])
+        except (TrueupError, KeyError, TypeError, ValueError, AssertionError) as error:
+            unreadable[key] = f"{type(error).__name__}: {error}"
+            continue
+        if value is not None:
+            found[key] = value
+    return found
+
+
+def _origin(row: Doc, identity: str) -> Origin:
+    origin = row.get("origin") or {}
+    return Origin(
+        org=identity.split("/", 1)[0],
+        source_id=origin.get("source_id", ""),
+        commit=origin.get("commit", ""),
+        path=origin.get("path", ""),
+        line=origin.get("line", 0),
+    )
+
+
+def _deployment(row: Doc) -> Deployment:
+    return Deployment(
+        deployment_id=row["deployment_id"],
+        app=row["app"],
+        release_id=row["release_id"],
+        status=row["status"],
+        message=row.get("message") or "",
+        origin=_origin(row, row["app"]),
+        seq=row["aggregate_seq"],
+    )
+
+
+def _app(row: Doc, releases: Mapping[str, Doc], deployments: Mapping[str, Deployment]) -> App | None:
+    """None while the views of its release or its deployment have not come as far as this row."""
+    release, deployment = releases.get(row.get("release_id", "")), deployments.get(row.get("deployment_id", ""))
+    if release is None or deployment is None:
+        return None
+    return App(
+        app_id=row["resource_id"],
+        spec=from_json(AppSpec, row["spec"], where=f"spec of {row['resource_id']}"),
+        release=from_json(AppSpec, release["spec"], where=f"spec of {row['release_id']}"),
+        deployment=deployment,
+        origin=_origin(row, row["resource_id"]),
+        unschedulable={name: entry["reason"] for name, entry in (row.get("unschedulable") or {}).items()},
+    )
+
+
+def _instance(row: Doc) -> Instance:
+    return Instance(
+        instance_id=row["instance_id"],
+        node_id=row["node_id"],
+        app=row["app"],
+        process=row["process"],
+        release_id=row["release_id"],
+        spec_hash=row["spec_hash"],
+        desired=row["desired"],
+        status=row["status"],
+        reason_code=row.get("reason_code") or "",
+        reason_detail=row.get("reason_detail") or "",
+        restarts=row.get("restarts") or 0,
+        drain_grace_s=float(row["drain_grace_s"]),
+        workload=from_json(Workload, row["workload"], where=f"workload of {row['instance_id']}"),
+        origin=_origin(row, row["app"]),
+    )
+
+
+def _node(row: Doc) -> Node:
+    return Node(row["node_id"], row["subnet"], row["memory_bytes"], active=(row.get("state") or "active") == "active")
+
+
+def _secret(row: Doc) -> Secret:
+    return Secret(row["resource_id"], row["spec"]["version_id"], row["spec"].get("blob", ""))

@@ -1,0 +1,71 @@
+"""Which repositories may be followed, and how their names are written. Called by `clone` before git sees any of it.
+
+A source's address, branch, name and path come from the operator's configuration and still are checked: they become
+arguments of a program. Transports: a local path, file://, https:// and ssh:// (or user@host:path). Never http://,
+git://, ext:: or anything else; never a password inside the address, because addresses are recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kit.errors import Refusal
+
+_SOURCE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
+_SCP = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9][A-Za-z0-9.-]*):([A-Za-z0-9_~/.][^\x00-\x20\x7f]*)")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[?[0-9A-Fa-f:.]+\]?")
+_PRINTABLE = re.compile(r"[\x21-\x7e\x80-\U0010ffff]{1,2048}")
+
+
+def check_url(url: str) -> str:
+    """The address for git: a relative path becomes absolute, anything not allowed is a `Refusal`."""
+    if not _PRINTABLE.fullmatch(url) or url.startswith("-"):
+        raise _refusal("the address has characters that no address has")
+    if "::" in url.partition("/")[0]:
+        raise _refusal("remote helpers (name::address) are not allowed")
+    if "://" not in url:
+        return url if _SCP.fullmatch(url) else str(Path(url).absolute())
+    parts = urlsplit(url)
+    if parts.scheme not in ("file", "https", "ssh"):
+        raise _refusal(f"the transport {parts.scheme}:// is not allowed")
+    if parts.password is not None:
+        raise _refusal("the address holds a password, and addresses are recorded", "put it into STATE/git/credentials")
+    if parts.scheme == "file":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise _refusal("a file address has three slashes: file:///path")
+    elif not _HOST.fullmatch(parts.hostname or "") or (parts.username or "a").startswith("-"):
+        raise _refusal("the address names no proper host")
+    return url
+
+
+def check_branch(branch: str) -> str:
+    bad = ("..", "//", "@{", "/.", "./", ".lock")
+    if not _BRANCH.fullmatch(branch) or any(each in branch + "/" for each in bad) or branch.endswith(("/", ".")):
+        why = f"{branch[:80]!r} is not the name of a branch"
+        raise Refusal("follow a branch", why, fix="give it as in: main", code="settings_invalid")
+    return branch
+
+
+def check_source_id(source_id: str) -> str:
+    if not _SOURCE_ID.fullmatch(source_id):
+        why = f"{source_id[:80]!r} is not a source's name"
+        raise Refusal("follow a source", why, fix="use a-z, 0-9 and hyphens", code="settings_invalid")
+    return source_id
+
+
+def path_parts(path: str) -> tuple[str, ...]:
+    """The folders down to the manifests; none for the whole tree. "." and a slash at either end are tolerated."""
+    parts = tuple(part for part in path.split("/") if part not in ("", "."))
+    if ".." in parts or "\\" in path or not all(part.isprintable() for part in parts):
+        why = f"{path[:80]!r} is not a folder inside the repository"
+        raise Refusal("follow a source", why, fix="give it as in: deploy/prod", code="settings_invalid")
+    return parts
+
+
+def _refusal(why: str, fix: str = "") -> Refusal:
+    return Refusal(
+        "follow a repository", why, fix=fix or "use a path, file://, https:// or ssh://", code="settings_invalid"
+    )

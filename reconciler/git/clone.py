@@ -1,0 +1,104 @@
+"""One source's bare clone, STATE/git/SOURCE.git: fetched into, read by object id, never checked out.
+
+`reconciler.tasks.git_sync` owns one per source. Two refs are kept: refs/trueup/fetched (the branch as it was last seen)
+and refs/trueup/applied (what the log says is applied, so that its objects stay even when the branch is rewritten).
+A clone that a crash damaged is put aside and made anew: everything in it comes from the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pygit2
+
+from kit.errors import TrueupError
+from reconciler.core.revisions import Source
+from reconciler.core.yaml_reader import FILE_BYTES_MAX
+from reconciler.git.addresses import check_branch, check_source_id, check_url
+from reconciler.git.objects import ObjectStore
+from reconciler.git.transport import FETCH_TIMEOUT_S, GitProgram
+
+FETCHED = "refs/trueup/fetched"
+APPLIED = "refs/trueup/applied"
+
+
+class BareClone:
+    """Opened by `open`. `fetch` must not run twice at a time; reads go through `objects`, from one thread at a time."""
+
+    def __init__(self, state: Path, source: Source) -> None:
+        self.source = source
+        self.url = check_url(source.url)
+        self._branch = check_branch(source.branch)
+        self._folder = state / "git"
+        self.path = self._folder / f"{check_source_id(source.source_id)}.git"
+        self._git = GitProgram(self._folder)
+
+    async def open(self) -> None:
+        """Makes the clone if it is not there or cannot be opened."""
+        await asyncio.to_thread(self._open)
+
+    async def fetch(self, *, timeout_s: float = FETCH_TIMEOUT_S) -> str:
+        """The commit that the branch names now. `Transient` ("source_unreadable") when that cannot be said."""
+        await asyncio.to_thread(self._remove_leftovers)
+        attempted = f"fetch the branch {self._branch} of {self.url}"
+        options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--quiet"]
+        refspec = f"+refs/heads/{self._branch}:{FETCHED}"
+        arguments = [f"--git-dir={self.path}", "fetch", *options, "--", self.url, refspec]
+        await self._git.run(attempted, arguments, timeout_s=timeout_s)
+        return await asyncio.to_thread(lambda: self.objects().resolve(FETCHED))
+
+    def objects(self) -> ObjectStore:
+        """A fresh look at the objects: what the last fetch brought is in it."""
+        return ObjectStore(self.path)
+
+    def read_blob(self, blob: str, bound_bytes: int = FILE_BYTES_MAX) -> bytes:
+        """A manifest file that a specification names (a secret's `blob`). Blocks on the disk."""
+        return self.objects().blob(blob, bound_bytes)
+
+    async def renew(self) -> None:
+        """Puts the clone aside and makes a new one: for when objects are missing although every fetch succeeds."""
+        await asyncio.to_thread(self._put_aside)
+        await self.open()
+
+    def keep_applied(self, commit: str) -> None:
+        """Holds on to the objects of the applied commit, if they are (still) here."""
+        repository = pygit2.Repository(str(self.path))
+        if commit in repository:
+            repository.references.create(APPLIED, commit, force=True)
+
+    def _open(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._git.prepare()
+        if self.path.exists() and not self._is_sound():
+            self._put_aside()
+        if not self.path.exists():
+            fresh = self._folder / f".{self.path.name}.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            pygit2.init_repository(str(fresh), bare=True)
+            shutil.rmtree(fresh / "hooks", ignore_errors=True)
+            fresh.rename(self.path)
+
+    def _is_sound(self) -> bool:
+        """Good enough to fetch into: it opens, and what the refs name is there."""
+        try:
+            repository = pygit2.Repository(str(self.path))
+            store = self.objects()
+            for name in (FETCHED, APPLIED):
+                if name in repository.references:
+                    store.tree(store.commit(store.resolve(name)).tree)
+        except (TrueupError, pygit2.GitError, KeyError, ValueError, OSError):
+            return False
+        return True
+
+    def _put_aside(self) -> None:
+        aside = self._folder / f"{self.path.name}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        self.path.rename(aside)
+
+    def _remove_leftovers(self) -> None:
+        """Locks and half-written packs of a git that was killed. Nobody else writes here."""
+        for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/tmp_*"):
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""One commit, judged: read, validated, planned from the applied commit, and guarded.
+
+`reconciler.tasks.git_sync` calls `judge` for each new head and `trueup plan` for any two commits, so that both say the
+same. It reads objects and computes; what is decided is decided by pure functions of `reconciler.core`, and nothing is
+written. Call it in a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.cross_checks import Tree
+from reconciler.core.findings import Finding, errors, ordered
+from reconciler.core.guards import check
+from reconciler.core.manifest import Scope
+from reconciler.core.model import Origin, Resource, ResourceId
+from reconciler.core.planner import Plan, plan
+from reconciler.core.revisions import CommitInfo, Source
+from reconciler.core.secret_file import ResolveSecret
+from reconciler.core.trailers import read_confirmations
+from reconciler.git.addresses import path_parts
+from reconciler.git.objects import ObjectStore
+from reconciler.git.tree_reader import TreeReader
+
+REWRITE_DIGITS_MIN = 12
+"""Of the commit that an operator accepts: enough to mean one commit."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`plan` is None when there was no way to make one. With errors among `findings` it must not be carried out."""
+
+    info: CommitInfo
+    base: str
+    plan: Plan | None
+    findings: tuple[Finding, ...]
+
+
+def reader_for(source: Source, objects: ObjectStore, resolve: ResolveSecret) -> TreeReader:
+    return TreeReader(objects, Scope(source.org, source.project), resolve, path_parts(source.path))
+
+
+def judge(
+    source: Source, objects: ObjectStore, reader: TreeReader, *, head: str, base: str, rows: Iterable[Row] = ()
+) -> Judged:
+    """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`."""
+    rows = list(rows)
+    found = objects.commit(head)
+    info = CommitInfo(head, found.author, found.subject)
+    readable = bool(base) and objects.has(base)
+    if base and not _accepts_rewrite(source, head) and not (readable and objects.descends(head, base)):
+        return Judged(info, base, None, (_rewritten(source, head, base),))
+    before = reader.read(base).tree if readable else _tree_of_rows(rows) if base else None
+    after = reader.read(head)
+    if errors(after.findings):
+        return Judged(info, base, None, after.findings)
+    confirmations = read_confirmations(objects.messages_since(base if readable else "", head))
+    planned = plan(
+        before,
+        after.tree,
+        source=source,
+        info=info,
+        base_commit=base,
+        retained=_retained(rows),
+        confirmations=confirmations,
+    )
+    refusals = check(planned, after.tree, source, confirmations)
+    return Judged(info, base, planned, ordered([*after.findings, *(refusals or planned.findings)]))
+
+
+def _accepts_rewrite(source: Source, head: str) -> bool:
+    return len(source.accepted_rewrite) >= REWRITE_DIGITS_MIN and head.startswith(source.accepted_rewrite)
+
+
+def _retained(rows: Iterable[Row]) -> frozenset[ResourceId]:
+    return frozenset(ResourceId.parse(row["resource_id"]) for row in rows if row.get("retained"))
+
+
+def _tree_of_rows(rows: Iterable[Row]) -> Tree:
+    """What is applied, from the views: only when an accepted rewrite took the commit's objects away."""
+    declared = {}
+    for row in rows:
+        if not row.get("retained"):
+            identity = ResourceId.parse(row["resource_id"])
+            origin = Origin(str(row["origin"].get("path", "")), int(row["origin"].get("line", 0)))
+            declared[identity] = Resource(identity, row["spec"], origin)
+    return Tree(declared)
+
+
+def _rewritten(source: Source, head: str, base: str) -> Finding:
+    return Finding(
+        path="",
+        line=0,
+        column=0,
+        pointer="",
+        code="history_rewritten",
+        message=f"the branch {source.branch} was rewritten: {head[:12]} does not descend from the applied {base[:12]}",
+        fix=f"push a commit that descends from {base[:12]};"
+        f" or an operator starts the controller with --accepted-rewrite {head}",
+    )

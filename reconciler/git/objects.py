@@ -1,0 +1,128 @@
+"""Objects out of a bare clone, by id, with their size looked at before they are read. Nothing is ever checked out.
+
+Called by `tree_walk`, `tree_reader` and `clone`, from worker threads: every function may block on the disk. An object
+that is missing or damaged is a `Transient` ("source_unreadable"): unknown is not absent, and nothing is deleted for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import ObjectType, SortMode
+
+from kit.errors import Transient, TrueupError
+
+COMMIT_BYTES_MAX = 1 << 20
+TREE_BYTES_MAX = 4 << 20
+"""Some 60,000 entries; a tree within the walk's bounds is far smaller."""
+COMMITS_SINCE_MAX = 1000
+SUBJECT_CHARS_MAX = 200
+
+
+class ObjectTooLarge(TrueupError):
+    """A tree or blob beyond its bound. Nobody but a hostile or mistaken author makes such."""
+
+    def __init__(self, object_id: str, size_bytes: int, bound_bytes: int) -> None:
+        why = f"it has {size_bytes} bytes; the bound is {bound_bytes}"
+        super().__init__(f"read the Git object {object_id}", why, code="object_too_large")
+        self.size_bytes = size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CommitObject:
+    commit: str
+    tree: str
+    author: str  # NAME <EMAIL>
+    message: str
+
+    @property
+    def subject(self) -> str:
+        lines = self.message.strip().splitlines()
+        return lines[0][:SUBJECT_CHARS_MAX] if lines else ""
+
+
+class ObjectStore:
+    """A repository's objects. Not safe for two threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._repository = pygit2.Repository(str(path))
+        except (pygit2.GitError, KeyError, OSError) as error:
+            raise self._unreadable("repository", error) from error
+
+    def resolve(self, name: str) -> str:
+        """The commit id that a ref, an abbreviation or HEAD~1 names."""
+        try:
+            return str(self._repository.revparse_single(name).peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"commit {name[:80]}", error) from error
+
+    def commit(self, commit: str) -> CommitObject:
+        self._measure(commit, COMMIT_BYTES_MAX)
+        try:
+            found = self._repository[commit].peel(pygit2.Commit)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"commit {commit}", error) from error
+        author = f"{_plain(found.author.raw_name)} <{_plain(found.author.raw_email)}>"
+        return CommitObject(str(found.id), str(found.tree_id), author, found.raw_message.decode("utf-8", "replace"))
+
+    def tree(self, object_id: str) -> bytes:
+        """A tree object as it is stored: see `tree_walk.parse_tree`."""
+        return self._read(object_id, ObjectType.TREE, TREE_BYTES_MAX)
+
+    def blob(self, object_id: str, bound_bytes: int) -> bytes:
+        """Raises `ObjectTooLarge` without having read it."""
+        return self._read(object_id, ObjectType.BLOB, bound_bytes)
+
+    def descends(self, commit: str, ancestor: str) -> bool:
+        """Whether `commit` is `ancestor` or comes after it."""
+        try:
+            return commit == ancestor or bool(self._repository.descendant_of(commit, ancestor))
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history between {ancestor} and {commit}", error) from error
+
+    def has(self, object_id: str) -> bool:
+        return object_id in self._repository
+
+    def messages_since(self, base: str, head: str) -> list[str]:
+        """Of the commits that `head` has and `base` has not, newest first; with no base, of `head` alone."""
+        if not base:
+            return [self.commit(head).message]
+        try:
+            walker = self._repository.walk(head, SortMode.TIME)
+            walker.hide(base)
+            commits = (commit for _, commit in zip(range(COMMITS_SINCE_MAX), walker, strict=False))
+            return [commit.raw_message.decode("utf-8", "replace") for commit in commits]
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history between {base} and {head}", error) from error
+
+    def _read(self, object_id: str, kind: ObjectType, bound_bytes: int) -> bytes:
+        self._measure(object_id, bound_bytes)
+        try:
+            found, content = self._repository.odb.read(object_id)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"object {object_id}", error) from error
+        if found != kind:
+            raise self._unreadable(f"object {object_id}", TypeError(f"it is no {kind.name.lower()}"))
+        return bytes(content)
+
+    def _measure(self, object_id: str, bound_bytes: int) -> None:
+        try:
+            _, size_bytes = self._repository.odb.read_header(object_id)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"object {object_id}", error) from error
+        if size_bytes > bound_bytes:
+            raise ObjectTooLarge(object_id, size_bytes, bound_bytes)
+
+    def _unreadable(self, what: str, error: Exception) -> Transient:
+        why = f"it is missing or damaged ({type(error).__name__}: {str(error)[:200]})"
+        return Transient(f"read the {what} of {self._path}", why, fix="nothing is changed", code="source_unreadable")
+
+
+def _plain(raw: bytes) -> str:
+    """A name for people: no control characters, bounded."""
+    text = raw.decode("utf-8", "replace")[:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,80 @@
+"""Revisions and sources into the log. Called by `reconciler.tasks.git_sync` and `reconciler.bootstrap`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kit import logs
+from kit.errors import Bug, Refusal, Transient
+from reconciler.core.commands import Append, Appended, Conflict, GitCommand
+from reconciler.core.decide import sources
+from reconciler.core.decide.git import GitState, claim_finding, decide_refused, decide_revision
+from reconciler.core.events import Cause
+from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
+from reconciler.handlers.appending import ATTEMPTS_MAX, Appending, Recorded, busy, first_conflict, why_of
+from reconciler.ports import ViewSnapshot
+
+GIT_VIEWS = ("deployments", "releases", "resources", "revisions", "sources")
+
+_log = logs.get("handlers")
+
+
+class RevisionHandlers(Appending):
+    async def submit_revision(self, revision: RevisionApplied, commands: Sequence[GitCommand]) -> Submitted | Refused:
+        """All of a commit in one transaction. `Refused` when a claim of somebody else stands against it. `Transient`
+        with code "base_moved" when another commit than `revision.base` is applied now: plan anew."""
+        attempted = f"apply revision {revision.revision_id}"
+        for _ in range(ATTEMPTS_MAX):
+            snapshot = await self._fresh(GIT_VIEWS)
+            state = _git_state(snapshot, revision)
+            if state.source is None:
+                why = f"the source {revision.source_id} is not registered"
+                raise Refusal(attempted, why, fix="register it first", code="source_unknown")
+            if state.applied_commit == revision.commit:
+                return Submitted(snapshot.event_id, duplicate=True)
+            if state.applied_commit != revision.base:
+                now = state.applied_commit or "nothing"
+                why = f"it was planned on {revision.base or 'nothing'}, and {now} is applied"
+                raise Transient(attempted, why, fix="plan it anew", code="base_moved")
+            decision = decide_revision(state, revision, commands)
+            if isinstance(decision, Refused):
+                return decision
+            results = await self._event_log.append(decision, atomic=True)
+            conflict = first_conflict(results)
+            if conflict is None:
+                return Submitted(max(result.last_event_id for result in results if isinstance(result, Appended)))
+            finding = claim_finding(conflict, decision)
+            if finding is not None:
+                return Refused((finding,))
+            _log.info("revision decided anew", revision_id=revision.revision_id, why=why_of(conflict))
+        raise busy(attempted)
+
+    async def refuse_revision(self, revision: RevisionRefused) -> Submitted:
+        attempted = f"refuse revision {revision.revision_id}"
+        snapshot = await self._fresh(("revisions", "sources"))
+        append = decide_refused(_git_state(snapshot, revision), revision)
+        if append is None:
+            return Submitted(snapshot.event_id, duplicate=True)
+        (result,) = await self._event_log.append([append])
+        if isinstance(result, Conflict):
+            raise Bug(attempted, why_of(result), code="command_id_reused")
+        return Submitted(result.last_event_id, duplicate=result.duplicate)
+
+    async def register_source(self, source: Source) -> Recorded:
+        cause = Cause("system", "controller", source.org, source_id=source.source_id)
+
+        async def decide() -> Append | None:
+            return sources.decide_source(await self._views.get("sources", source.source_id), source, cause)
+
+        return await self._one(f"register source {source.source_id}", ("sources",), decide)
+
+
+def _git_state(snapshot: ViewSnapshot, revision: RevisionApplied | RevisionRefused) -> GitState:
+    rows = snapshot.rows
+    return GitState(
+        resources=rows.get("resources", {}),
+        releases=rows.get("releases", {}),
+        deployments=rows.get("deployments", {}),
+        revision=rows["revisions"].get(revision.revision_id),
+        source=rows["sources"].get(revision.source_id),
+    )

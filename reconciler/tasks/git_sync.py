@@ -1,0 +1,225 @@
+"""Follows one source: when its branch has moved, reads the commit, plans, guards, and submits all of it at once.
+
+`reconciler.bootstrap` starts one `GitSync` per source. A pass takes no input: it fetches, reads from the views what is
+applied, and works from there, so a restart or a lost wake-up changes nothing. What it decides goes to
+`reconciler.handlers` through `submit` and `refuse`. The steps of a pass, each of which may end it:
+
+1. fetch; an unreadable source is a `Transient`, and nothing changes;
+2. the head is what is applied, or was refused already: nothing to do;
+3. the head does not descend from what is applied: refused, until an operator accepts the rewrite;
+4. read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
+5. submit revision and commands as one batch; a claim that stands against it refuses the commit as well.
+
+A refused commit changes nothing, and the next one is compared with the last that was applied, so it never blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kit.backoff import Backoff
+from kit.clock import Clock
+from kit.errors import Transient, TrueupError
+from kit.logs import get
+from reconciler.core.findings import Finding, errors, ordered
+from reconciler.core.planner import Plan
+from reconciler.core.revisions import (
+    CommitInfo,
+    Refused,
+    RefuseRevision,
+    RevisionApplied,
+    RevisionRefused,
+    Source,
+    SubmitRevision,
+    applied_command_id,
+    refused_command_id,
+    revision_cause,
+)
+from reconciler.core.secret_file import ResolveSecret
+from reconciler.git.clone import BareClone
+from reconciler.git.judge import Judged, judge, reader_for
+from reconciler.git.tree_reader import TreeReader
+from reconciler.ports import EventLog, Views
+
+VIEWS_TIMEOUT_S = 30.0
+REFUSED_AGAIN_S = 300.0
+"""A refused commit is looked at again this often: what stood against it may have lain outside of it. The same
+refusal for the same reasons is one event."""
+DAMAGED_READS_MAX = 3
+"""So many passes in a row that fetch well and then miss objects: the clone is damaged, and is made anew."""
+_log = get("git-sync")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a pass did. `findings`: of the refusal, or the warnings of what was applied."""
+
+    result: Literal["unchanged", "applied", "refused"]
+    commit: str
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(slots=True)
+class GitSync:
+    """`look()` from anywhere on the loop wakes it. `trouble`: why the source cannot be read now, "" when it can."""
+
+    source: Source
+    clone: BareClone
+    resolve: ResolveSecret
+    log: EventLog
+    views: Views
+    submit: SubmitRevision
+    refuse: RefuseRevision
+    clock: Clock
+    rng: random.Random
+    interval_s: float = 15.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
+    trouble: str = ""
+    fetched: str = ""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _opened: bool = False
+    _reader: TreeReader | None = None
+    _damaged_reads: int = 0
+    _kept: str = ""
+    _refused: str = ""
+    _refused_at_s: float = 0.0
+
+    def look(self) -> None:
+        """Look at the source now, and at its head again even if it was refused."""
+        self._refused = ""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. A pass that was begun is finished or cut off; either way the next one repeats it."""
+        failures = 0
+        while not stop.is_set():
+            self._wake.clear()
+            try:
+                await self.step()
+                failures, self.trouble = 0, ""
+            except Exception as error:  # whatever it is, only this source waits
+                failures += 1
+                self._failed(error)
+            pause_s = self.interval_s * (1 + 0.1 * self.rng.random())
+            await self._rest(max(pause_s, self.backoff.delay_s(failures, self.rng)) if failures else pause_s, stop)
+
+    async def step(self) -> Looked:
+        """One pass."""
+        if not self._opened:
+            await self.clone.open()
+            self._opened = True
+        head = self.fetched = await self.clone.fetch()
+        await self._caught_up()
+        row = await self.views.get("sources", self.source.source_id) or {}
+        applied = str(row.get("applied_commit") or "")
+        if applied:
+            await self._keep(applied)
+        if head == applied or self._is_known_refusal(head):
+            return Looked("unchanged", head)
+        judged = await self._judge(head, applied)
+        if judged.plan is None or errors(judged.findings):
+            return await self._refuse(judged.info, applied, judged.findings)
+        return await self._submit(judged.info, judged.plan, judged.findings)
+
+    async def _judge(self, head: str, applied: str) -> Judged:
+        snapshot = await self.views.snapshot(["resources"])
+        rows = [row for row in snapshot.rows["resources"].values() if self._is_ours(row)]
+        try:
+            judged = await asyncio.to_thread(self._judge_now, head, applied, rows)
+        except Transient:
+            await self._reading_failed()
+            raise
+        self._damaged_reads = 0
+        return judged
+
+    def _judge_now(self, head: str, applied: str, rows: list[Mapping[str, Any]]) -> Judged:
+        """In a worker thread. The reader lives on, so that only what changes is read and parsed."""
+        objects = self.clone.objects()
+        self._reader = self._reader or reader_for(self.source, objects, self.resolve)
+        return judge(self.source, objects, self._reader, head=head, base=applied, rows=rows)
+
+    async def _submit(self, info: CommitInfo, planned: Plan, warnings: tuple[Finding, ...]) -> Looked:
+        revision = RevisionApplied(
+            command_id=applied_command_id(self.source.source_id, planned.base, info.commit),
+            cause=revision_cause(self.source, info),
+            source_id=self.source.source_id,
+            commit=info.commit,
+            base=planned.base,
+            author=info.author,
+            subject=info.subject,
+            changes=planned.changes,
+            findings=warnings,
+        )
+        result = await self.submit(revision, planned.commands)
+        if isinstance(result, Refused):
+            return await self._refuse(info, planned.base, ordered([*warnings, *result.findings]))
+        await self._keep(info.commit)
+        _log.info("commit applied", source=self.source.source_id, commit=info.commit, commands=len(planned.commands))
+        return Looked("applied", info.commit, warnings)
+
+    async def _refuse(self, info: CommitInfo, base: str, findings: tuple[Finding, ...]) -> Looked:
+        revision = RevisionRefused(
+            command_id=refused_command_id(self.source.source_id, base, info.commit, findings),
+            cause=revision_cause(self.source, info),
+            source_id=self.source.source_id,
+            commit=info.commit,
+            base=base,
+            author=info.author,
+            subject=info.subject,
+            findings=findings,
+        )
+        await self.refuse(revision)
+        self._refused, self._refused_at_s = info.commit, self.clock.now_s()
+        first = next(iter(errors(findings)), findings[0])
+        _log.warning(
+            "commit refused",
+            source=self.source.source_id,
+            commit=info.commit,
+            findings=len(findings),
+            first=f"{first.place}: {first.message}",
+        )
+        return Looked("refused", info.commit, findings)
+
+    async def _keep(self, applied: str) -> None:
+        """Holds on to what is applied, also after a restart, a renewal, or a crash right after the submission."""
+        if self._kept != applied:
+            await asyncio.to_thread(self.clone.keep_applied, applied)
+            self._kept = applied
+
+    async def _caught_up(self) -> None:
+        """The views show all that is in the log, our own last batch included."""
+        head = await self.log.head()
+        await self.views.wait_for(head.last_event_id, ["sources", "resources"], VIEWS_TIMEOUT_S)
+
+    async def _reading_failed(self) -> None:
+        self._damaged_reads += 1
+        if self._damaged_reads >= DAMAGED_READS_MAX:
+            _log.warning("objects are missing, the clone is made anew", source=self.source.source_id)
+            self._damaged_reads, self._reader, self._kept = 0, None, ""
+            await self.clone.renew()
+
+    async def _rest(self, pause_s: float, stop: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(wait) for wait in (self.clock.sleep(pause_s), self._wake.wait(), stop.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await wait
+
+    def _failed(self, error: Exception) -> None:
+        self.trouble = str(error) if isinstance(error, TrueupError) else f"{type(error).__name__}: {error}"
+        known = isinstance(error, TrueupError)
+        _log.error("a pass failed", exc=None if known else error, source=self.source.source_id, why=self.trouble)
+
+    def _is_known_refusal(self, head: str) -> bool:
+        return head == self._refused and self.clock.now_s() < self._refused_at_s + REFUSED_AGAIN_S
+
+    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+        return bool((row.get("origin") or {}).get("source_id") == self.source.source_id)

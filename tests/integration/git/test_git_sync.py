@@ -1,0 +1,282 @@
+"""From a push to commands, with a real repository and a real clone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kit.errors import Transient
+from reconciler.core.findings import Finding
+from reconciler.core.revisions import Refused
+from tests.integration.git.platform import Platform, sync_for
+from tests.integration.git.repository import SITE, Repository
+from tests.unit.planner.trees import app, route
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+def codes(findings: tuple[Finding, ...]) -> list[str]:
+    return [finding.code for finding in findings]
+
+
+async def test_a_commit_becomes_one_batch(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    commit = repository.commit(SITE, message="Begin the site\n\nMore words.")
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    looked = await sync.step()
+    assert (looked.result, looked.commit) == ("applied", commit)
+    ((revision, commands),) = platform.applied
+    assert (revision.base, revision.author, revision.subject) == ("", "Dev <dev@example.com>", "Begin the site")
+    assert len(commands) == len(revision.changes) == 4
+    assert {command.cause.path for command in commands} == set(SITE)
+    assert (await sync.step()).result == "unchanged"
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+async def test_addresses_of_both_local_forms(
+    repository: Repository, platform: Platform, tmp_path: Path, form: str
+) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", form.format(repository.path))
+    assert (await sync.step()).result == "applied"
+
+
+async def test_a_restart_goes_on_from_what_is_applied(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    first = repository.commit(SITE)
+    await sync_for(platform, tmp_path / "state", str(repository.path)).step()
+    repository.commit({"apps/site/route.yaml": route("r", "other")})
+    await sync_for(platform, tmp_path / "state", str(repository.path)).step()
+    revision, commands = platform.applied[-1]
+    assert revision.base == first
+    assert [change.verb for change in revision.changes] == ["update"]
+    assert len(commands) == 1
+
+
+async def test_a_lost_clone_is_made_anew(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    repository.commit(SITE)
+    await sync_for(platform, tmp_path / "state", str(repository.path)).step()
+    shutil.rmtree(tmp_path / "state" / "git" / "main.git" / "objects")
+    (tmp_path / "state" / "git" / "main.git" / "HEAD").write_text("torn")
+    repository.commit({"apps/site/route.yaml": route("r", "other")})
+    assert (await sync_for(platform, tmp_path / "state", str(repository.path)).step()).result == "applied"
+
+
+async def test_objects_that_went_missing_come_back(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    """A fetch says that all is well when the refs are; reading then misses an object; the clone is renewed."""
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.clone.open()
+    await sync.clone.fetch()
+    blob = repository.git("rev-parse", "HEAD:env.yaml")
+    (tmp_path / "state" / "git" / "main.git" / "objects" / blob[:2] / blob[2:]).unlink()
+    for _ in range(3):
+        with pytest.raises(Transient) as failed:
+            await sync.step()
+        assert failed.value.code == "source_unreadable"
+    assert not platform.refused
+    assert (await sync.step()).result == "applied"
+
+
+async def test_a_bad_commit_is_refused_once_and_never_blocks(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    good = repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    before = dict(platform.rows)
+    bad = repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n"), "x.yaml": "kind: Ap\n"})
+    looked = await sync.step()
+    assert looked.result == "refused"
+    assert codes(looked.findings) == ["unknown_field", "field_missing"]
+    assert looked.findings[0].place == "apps/site/app.yaml:10:7"
+    assert (await sync.step()).result == "unchanged"
+    sync.look()
+    assert (await sync.step()).result == "refused"
+    assert [each.commit for each in platform.refused] == [bad]
+    assert platform.rows == before
+    repository.commit({"apps/site/app.yaml": app(more="      replicas: 3\n")}, remove=("x.yaml",))
+    assert (await sync.step()).result == "applied"
+    assert platform.applied[-1][0].base == good
+
+
+async def test_a_rewritten_history_waits_for_an_operator(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    applied = repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    repository.git("checkout", "-q", "--orphan", "fresh")
+    other = repository.commit({}, remove=("apps/site/route.yaml",), message="rewritten")
+    repository.git("branch", "-qf", "main", other)
+    looked = await sync.step()
+    assert codes(looked.findings) == ["history_rewritten"]
+    assert applied[:12] in looked.findings[0].message
+    assert "site/route/r" in {text.split("/", 3)[3] for text in platform.rows}
+    accepting = sync_for(platform, tmp_path / "state", str(repository.path), rewrite=other)
+    assert (await accepting.step()).result == "applied"
+    assert [change.verb for change in platform.applied[-1][0].changes] == ["delete"]
+
+
+async def test_an_accepted_rewrite_without_the_old_objects(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    repository.commit(SITE)
+    await sync_for(platform, tmp_path / "state", str(repository.path)).step()
+    repository.git("checkout", "-q", "--orphan", "fresh")
+    other = repository.commit({}, remove=("apps/site/route.yaml",), message="rewritten")
+    repository.git("branch", "-qf", "main", other)
+    accepting = sync_for(platform, tmp_path / "fresh-state", f"file://{repository.path}", rewrite=other)
+    assert (await accepting.step()).result == "applied"
+    assert [change.verb for change in platform.applied[-1][0].changes] == ["delete"]
+
+
+async def test_an_old_head_replayed_is_refused(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    old = repository.commit(SITE)
+    repository.commit({"apps/site/route.yaml": route("r", "other")})
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    repository.git("reset", "-q", "--hard", old)
+    assert codes((await sync.step()).findings) == ["history_rewritten"]
+
+
+async def test_an_empty_tree_deletes_nothing(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    repository.commit({"README.md": "gone"}, remove=("env.yaml", "apps"))
+    assert codes((await sync.step()).findings) == ["tree_empty"]
+    assert len(platform.rows) == 4
+
+
+async def test_a_missing_folder_deletes_nothing(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    repository.commit({f"deploy/{path}": text for path, text in SITE.items()} | {"ci.yaml": "not: ours"})
+    sync = sync_for(platform, tmp_path / "state", str(repository.path), path="deploy/")
+    assert (await sync.step()).result == "applied"
+    repository.git("mv", "deploy", "elsewhere")
+    repository.commit()
+    assert codes((await sync.step()).findings) == ["path_missing"]
+    assert len(platform.rows) == 4
+
+
+async def test_an_unreadable_source_changes_nothing(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    repository.path.rename(tmp_path / "away")
+    with pytest.raises(Transient) as failed:
+        await sync.step()
+    assert failed.value.code == "source_unreadable"
+    (tmp_path / "away").rename(repository.path)
+    repository.git("branch", "-m", "main", "renamed")
+    with pytest.raises(Transient, match="the branch is not there"):
+        await sync.step()
+    assert (len(platform.rows), platform.refused) == (4, [])
+
+
+async def test_a_retained_volume_and_its_confirmation(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    repository.commit(remove=("apps/site/volume.yaml",))
+    looked = await sync.step()
+    assert (looked.result, codes(looked.findings)) == ("applied", ["volume_retained"])
+    repository.commit(message="Unrelated")
+    assert (await sync.step()).findings == ()
+    assert len(platform.rows) == 4
+    repository.commit(message="Drop the data\n\n" + looked.findings[0].fix.rpartition("line: ")[2])
+    await sync.step()
+    assert [change.verb for change in platform.applied[-1][0].changes] == ["delete"]
+    assert len(platform.rows) == 3
+
+
+async def test_commits_that_were_missed_are_applied_together(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    confirmed = "Drop it\n\nTrueup-Confirm-Delete: prod/site/volume/data"
+    repository.commit(remove=("apps/site/volume.yaml",), message=confirmed)
+    repository.commit({"apps/site/route.yaml": route("r", "other")})
+    await sync.step()
+    assert [change.verb for change in platform.applied[-1][0].changes] == ["update", "delete"]
+
+
+async def test_a_claim_that_stands_against_it_refuses_the_commit(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    platform.answer = Refused((Finding("apps/site/route.yaml", 1, 1, "", "hostname_taken", "somebody has it"),))
+    assert codes((await sync.step()).findings) == ["hostname_taken"]
+    platform.answer = None
+    assert (await sync.step()).result == "unchanged"
+    sync.look()
+    assert (await sync.step()).result == "applied"
+
+
+async def test_work_follows_the_change(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    many = {f"apps/site/routes/{number}.yaml": route(f"r{number}", f"h{number}") for number in range(60)}
+    repository.commit(SITE | many)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    assert sync._reader is not None
+    assert sync._reader.parsed == 64
+    repository.commit({"apps/site/routes/7.yaml": route("r7", "changed")})
+    await sync.step()
+    assert sync._reader.parsed == 1
+
+
+async def test_the_loop_wakes_by_look_and_stops(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path), interval_s=3600)
+    stop = asyncio.Event()
+    running = asyncio.create_task(sync.run(stop))
+    try:
+        await until(lambda: len(platform.applied) == 1)
+        repository.commit({"apps/site/route.yaml": route("r", "other")})
+        sync.look()
+        await until(lambda: len(platform.applied) == 2)
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+
+async def test_the_loop_survives_a_source_that_goes_and_comes(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    repository.commit(SITE)
+    repository.path.rename(tmp_path / "away")
+    sync = sync_for(platform, tmp_path / "state", str(repository.path), interval_s=0.05)
+    sync.backoff = type(sync.backoff)(first_s=0.05, cap_s=0.1)
+    stop = asyncio.Event()
+    running = asyncio.create_task(sync.run(stop))
+    try:
+        await until(lambda: "no Git repository" in sync.trouble)
+        (tmp_path / "away").rename(repository.path)
+        await until(lambda: len(platform.applied) == 1)
+        await until(lambda: sync.trouble == "")
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+
+async def until(condition: object, within_s: float = 15.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.02)
