@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Chance(Protocol):
+    """What a core knows of `random.Random`."""
+
+    def random(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +20,7 @@ class Backoff:
     cap_s: float = 30.0
     jitter: float = 0.25
 
-    def delay_s(self, failures: int, rng: random.Random) -> float:
+    def delay_s(self, failures: int, rng: Chance) -> float:
         """The wait after `failures` (1 for the first) failures in a row."""
         exponent = min(max(failures - 1, 0), 32)
         delay = min(self.cap_s, self.first_s * 2.0**exponent)

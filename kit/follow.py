@@ -105,7 +105,8 @@ class _Follower:
 
     async def _wait_for_change(self) -> None:
         try:
-            await asyncio.wait_for(self._cursor.wake.wait(), RESYNC_S * (1 + 0.25 * self._rng.random()))
+            async with asyncio.timeout(RESYNC_S * (1 + 0.25 * self._rng.random())):  # wait_for may swallow a cancellation
+                await self._cursor.wake.wait()
         except TimeoutError:
             return
         await asyncio.sleep(COALESCE_S)

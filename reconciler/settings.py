@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kit import logs
 from kit.settings import setting
 
 
@@ -32,12 +33,14 @@ class ControllerSettings:
     source: str = setting("name of the source", default="main")
     branch: str = setting("branch to follow", default="main")
     path: str = setting("folder of the repository that holds the manifests; empty: the whole", default="")
+    accepted_rewrite: str = setting("a commit that may replace the applied history after a force-push", default="")
     org: str = setting("organisation that the source declares for", default="default")
     project: str = setting("project that the source declares for", default="default")
     poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=_check_interval)
     node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=_check_interval)
+    drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=_check_interval)
     log_level: str = setting("debug, info, warning or error", default="info")
-    log_format: str = setting("auto, json or text", default="auto", check=_check_log_format)
+    log_format: logs.Format = setting("auto, json or text", default="auto", check=_check_log_format)
 
     @property
     def listen_host(self) -> str:

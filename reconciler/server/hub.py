@@ -11,6 +11,7 @@ stream ends with the reason "log_changed"; the clients then get 410 and start fr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 
 from kit import logs
@@ -52,10 +53,8 @@ class Hub:
 
     async def started(self, timeout_s: float) -> Ring:
         """The ring, as soon as the tail has found the head of the log."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._started.wait(), timeout_s)
-        except TimeoutError:
-            pass
         return self.current_ring()
 
     def close(self, reason: str) -> None:
@@ -75,7 +74,11 @@ class Hub:
             except Transient as error:
                 failures += 1
                 _log.warning("log not read", failures=failures, why=str(error))
-                await self._clock.sleep(backoff.delay_s(failures, rng))
+            except Exception as error:
+                # Every stream of the process hangs on this tail: a bug in it is shouted about, and tried again.
+                failures += 1
+                _log.error("the tail of the log broke", exc=error, failures=failures)
+            await self._clock.sleep(backoff.delay_s(failures, rng))
 
     async def read(self, key: str, position: int) -> Slice:
         """The next piece behind `position`, from the ring or the log. Without lines: there is nothing new so far."""
@@ -138,7 +141,10 @@ class Hub:
         if last <= ring.head:
             await self._find_head()
             return
-        while events := await self._whole_commands(ring.head):
+        while ring.head < last:
+            events = await self._whole_commands(ring.head)
+            if not events:
+                raise Transient("read the log", f"nothing behind {ring.head}, though its head is {last}")
             self._wake(ring.add(events))
 
     async def _whole_commands(self, after: int) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Every bound of the HTTP server, with its unit and its reason. Changed by passing another `Limits`, never elsewhere."""
+"""Every bound of the HTTP server, with its unit and its reason. Changed by passing another `Limits`."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Limits:
     ring_bytes_max: int = 64 << 20
     page_events: int = 1000
     """One read of the log."""
-    command_events_max: int = 100_000
+    command_events_max: int = 10_000
     """A command with more events is read by no one: the log does not accept it either."""
     catch_ups_max: int = 4
-    """Streams that read old events from the database at once; the others wait their turn, so that a thousand agents that
-    come back together do not starve the projector of connections."""
+    """Streams that read old events from the database at once; the others wait their turn, so that a thousand agents
+    that come back together do not starve the projector of connections."""
 
     def __post_init__(self) -> None:
         assert self.streams_max < self.connections_max

@@ -16,6 +16,7 @@ from kit.errors import Refusal, Transient, TrueupError
 STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_argument": 400,
     "document_invalid": 400,
+    "enrolment_invalid": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "node_mismatch": 403,

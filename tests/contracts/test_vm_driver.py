@@ -95,9 +95,14 @@ async def qemu_rig(folder: Path) -> Rig:
     return Rig(
         make=lambda on_change: QemuMachines(folder, run, guest, "tcg", on_change),
         spec=spec,
-        kill_outside=lambda: [os.kill(pid, signal.SIGKILL) for pid in host.machines_of(folder)] and None,
+        kill_outside=lambda: kill_machines(folder),
         answers=lambda: http_answers(port),
     )
+
+
+def kill_machines(folder: Path) -> None:
+    for pid in host.machines_of(folder):
+        os.kill(pid, signal.SIGKILL)
 
 
 def http_answers(port: int) -> bool:

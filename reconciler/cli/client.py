@@ -1,0 +1,77 @@
+"""Where the controller is and how to prove who asks. Used by the commands that talk to it.
+
+A flag, else the environment, else a file that the controller wrote into its state folder: STATE/controller.url and
+STATE/operator.token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit.errors import Refusal
+
+if TYPE_CHECKING:
+    from kit.control_plane import ControlPlane
+
+URL_FILE = "controller.url"
+TOKEN_FILE = "operator.token"  # noqa: S105  # the name of a file
+FILE_BYTES_MAX = 4096
+REQUEST_TIMEOUT_S = 35.0  # longer than the controller takes to say that it gives up
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--controller", metavar="URL", help="address of the controller (or TRUEUP_CONTROLLER)")
+    parser.add_argument(
+        "--token", metavar="TOKEN", help="operator's token; better in TRUEUP_TOKEN or in the state folder"
+    )
+    add_state_option(parser)
+
+
+def add_state_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state", metavar="DIR", help="the controller's state folder (or TRUEUP_STATE; default .state)"
+    )
+
+
+def state_folder(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Path:
+    return Path(args.state or environ.get("TRUEUP_STATE") or ".state")
+
+
+def connect(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> ControlPlane:
+    """Not connected yet, but with everything that is needed. `Refusal` says what is missing."""
+    from kit.control_plane import ControlPlane
+
+    state = state_folder(args, environ)
+    url = args.controller or environ.get("TRUEUP_CONTROLLER") or _read(state / URL_FILE, "usage")
+    token = args.token or environ.get("TRUEUP_TOKEN") or _read(state / TOKEN_FILE, "unauthorized")
+    if not url.startswith(("http://", "https://")):
+        raise Refusal(f"reach the controller at {url}", "that is not an http:// or https:// address", code="usage")
+    return ControlPlane(url, token)
+
+
+def fetch(args: argparse.Namespace, path: str, query: Mapping[str, str | int] | None = None) -> Any:
+    """One document from the controller."""
+    given: dict[str, Any] = dict(query or {})
+
+    async def ask() -> Any:
+        async with connect(args) as control_plane:
+            return await control_plane.get_json(path, timeout_s=REQUEST_TIMEOUT_S, **given)
+
+    return asyncio.run(ask())
+
+
+def _read(path: Path, code: str) -> str:
+    what = "find the controller" if path.name == URL_FILE else "find the operator's token"
+    option = "--controller" if path.name == URL_FILE else "--token"
+    try:
+        with path.open() as handle:
+            return handle.read(FILE_BYTES_MAX).strip()
+    except OSError as error:
+        why = f"{path} cannot be read: {error.strerror}"
+        fix = f"start the controller, name its state folder with --state, or give {option}"
+        raise Refusal(what, why, fix=fix, code=code) from error

@@ -1,0 +1,45 @@
+"""The secret file of one instance, for its node alone. Called by the server when an agent asks.
+
+The instance's row names each secret's manifest blob; the values are read from the clone, opened with the platform's
+key, merged, and sealed to the node's own recipient, all in one call in a worker thread. Nothing of it is kept or
+logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from kit.errors import Refusal
+from reconciler.core.model import ResourceId
+from reconciler.git.clone import BareClone
+from reconciler.ports import Doc
+from reconciler.vault import Vault
+
+
+class SecretDelivery:
+    """`clones`: source name -> its clone. Blobs are looked for in the source that declared the secret's app."""
+
+    def __init__(self, vault: Vault, clones: dict[str, BareClone]) -> None:
+        self._vault = vault
+        self._clones = clones
+
+    async def seal_for(self, instance: Doc, node: Doc) -> bytes:
+        """The file, encrypted to the node's recipient. `Refusal` with code "secrets_missing" when a value is gone."""
+        return await asyncio.to_thread(self._seal_for, instance, node)
+
+    def _seal_for(self, instance: Doc, node: Doc) -> bytes:
+        values = [self._values(ResourceId.parse(each["resource_id"]), each["blob"]) for each in instance["secrets"]]
+        return self._vault.seal(self._vault.secret_file(values), node["seal_recipient"])
+
+    def _values(self, secret: ResourceId, blob: str) -> dict[str, bytes]:
+        for clone in self._clones.values():
+            try:
+                return self._vault.values_in_blob(clone.read_blob(blob), secret)
+            except (KeyError, Refusal):
+                continue
+        raise Refusal(
+            f"read the secret {secret.short}",
+            f"its manifest (blob {blob[:12]}) is in no clone, or cannot be opened with the platform's key",
+            fix="look whether the source can be fetched; push the secret anew if its history was removed",
+            code="secrets_missing",
+        )

@@ -1,0 +1,118 @@
+"""What node agents and edges say and ask: enrolment, heartbeats, reports, plans, secrets. And the webhook.
+
+Called through `reconciler.server.routes`; the guard has already matched the caller with the name in the path. Documents
+are those of `kit.wire`. A document that names another node than the path is refused: the path was authorised, the
+document was not.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from kit import logs
+from kit.codec import from_json, to_json
+from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.plans import NODE_PLAN_VIEWS, ROUTE_PLAN_VIEWS, node_plan, route_plan
+from reconciler.ports import ViewSnapshot
+from reconciler.server.deps import Deps
+from reconciler.server.problems import Problem
+from reconciler.server.pulse import Pulse
+from reconciler.server.requests import known_query, query_int, read_document
+
+Document = TypeVar("Document", Enrolment, NodeReport, EdgeReport)
+_log = logs.get("agents")
+
+
+class Agents:
+    def __init__(self, deps: Deps, pulse: Pulse) -> None:
+        self._deps = deps
+        self._pulse = pulse
+
+    async def enrol(self, request: web.Request) -> web.Response:
+        enrolment = await self._document(request, Enrolment, request.match_info["node"])
+        await self._deps.handlers.enrol_node(enrolment)
+        return web.json_response({"node_id": enrolment.node_id})
+
+    async def heartbeat(self, request: web.Request) -> web.Response:
+        """No body is needed. 404 node_unknown tells an agent to enrol again."""
+        node_id = request.match_info["node"]
+        await self._node_row(node_id)
+        await self._deps.handlers.record_heartbeat(node_id)
+        self._pulse.beat(node_id)
+        return web.json_response({"node_id": node_id})
+
+    async def node_report(self, request: web.Request) -> web.Response:
+        report = await self._document(request, NodeReport, request.match_info["node"])
+        counter = await self._deps.handlers.record_node_report(report)
+        return web.json_response({"counter": counter})
+
+    async def edge_report(self, request: web.Request) -> web.Response:
+        report = await self._document(request, EdgeReport, request.match_info["edge"])
+        await self._deps.handlers.record_edge_report(report)
+        return web.json_response({"applied_generation": report.applied_generation})
+
+    async def node_plan(self, request: web.Request) -> web.Response:
+        """Never an empty plan for a node that is not known: an agent would take it for "stop everything"."""
+        node_id = request.match_info["node"]
+        now = await self._snapshot(request, ("nodes", *NODE_PLAN_VIEWS))
+        if node_id not in now.rows["nodes"]:
+            raise _unknown_node(node_id)
+        plan = node_plan(now.rows, node_id, log_id=now.log_id, generation=now.event_id)
+        return web.json_response(to_json(plan))
+
+    async def route_plan(self, request: web.Request) -> web.Response:
+        now = await self._snapshot(request, ROUTE_PLAN_VIEWS)
+        plan = route_plan(now.rows, request.match_info["edge"], log_id=now.log_id, generation=now.event_id)
+        return web.json_response(to_json(plan))
+
+    async def secret(self, request: web.Request) -> web.Response:
+        """Sealed to the node, so that nobody on the way can read it. Each delivery is in the log file."""
+        node_id, instance_id = request.match_info["node"], request.match_info["instance"]
+        node = await self._node_row(node_id)
+        instance = await self._deps.views.get("instances", instance_id)
+        if instance is None or instance["node_id"] != node_id or instance["desired"] == "stopped":
+            raise Problem("not_found", f"node {node_id} has no instance {instance_id[:80]!r}")
+        wanted = instance["workload"].get("secret")
+        if not wanted:
+            raise Problem("secret_not_found", f"instance {instance_id} uses no secret")
+        sealed = await self._deps.secret_for(instance, node)
+        _log.info("sealed file delivered", node_id=node_id, instance_id=instance_id, version_id=wanted["version_id"])
+        return web.json_response(
+            {"version_id": wanted["version_id"], "sealed": base64.b64encode(sealed).decode()},
+        )
+
+    async def look(self, request: web.Request) -> web.Response:
+        """All that a webhook can do: its body is never parsed."""
+        source = request.match_info["source"]
+        if not await self._deps.look(source):
+            raise Problem("not_found", f"there is no source {source[:80]!r}")
+        return web.json_response({"source_id": source}, status=202)
+
+    async def _snapshot(self, request: web.Request, views: tuple[str, ...]) -> ViewSnapshot:
+        known_query(request, "min_event_id")
+        wanted = query_int(request, "min_event_id", 0)
+        if wanted:
+            await self._deps.views.wait_for(wanted, views, self._deps.limits.view_wait_s)
+        return await self._deps.views.snapshot(views)
+
+    async def _node_row(self, node_id: str) -> Mapping[str, Any]:
+        node = await self._deps.views.get("nodes", node_id)
+        if node is None:
+            raise _unknown_node(node_id)
+        return node
+
+    async def _document(self, request: web.Request, kind: type[Document], name: str) -> Document:
+        raw = await read_document(request, self._deps.limits)
+        document = from_json(kind, raw)
+        named = document.edge_id if isinstance(document, EdgeReport) else document.node_id
+        if named != name:
+            raise Problem("node_mismatch", f"the document is about {named[:80]!r}, the path about {name!r}")
+        return document
+
+
+def _unknown_node(node_id: str) -> Problem:
+    return Problem("node_unknown", f"node {node_id} is not enrolled", fix="the agent enrols at its start")

@@ -1,0 +1,138 @@
+"""The HTTP application and the server that carries it.
+
+`reconciler.bootstrap` calls `build_app` with what `Deps` asks for and gives the result to `HttpServer`. The tail of the
+log (`Hub`) runs for as long as the application does.
+
+Shutdown: no new connection is accepted, idle ones are closed, streams get their end line, requests at work have
+`drain_timeout_s` to finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from kit import logs
+from reconciler.core.filters import keys
+from reconciler.server.agents import Agents
+from reconciler.server.deps import Deps
+from reconciler.server.guard import Guard, add_headers
+from reconciler.server.hub import Hub
+from reconciler.server.limits import Limits
+from reconciler.server.problems import Problem, problem_bytes
+from reconciler.server.pulse import Pulse
+from reconciler.server.reads import Reads
+from reconciler.server.routes import route_table
+from reconciler.server.streams import Streams
+from reconciler.server.table import IDENTITY, Route
+
+HUB = web.AppKey("hub", Hub)
+STREAMS = web.AppKey("streams", Streams)
+ROUTES = web.AppKey("routes", list[Route])
+_log = logs.get("http")
+
+
+def build_app(deps: Deps) -> web.Application:
+    """Everything of docs/DATA.md, "HTTP". Nothing runs before the application is started."""
+    hub = Hub(deps.log, keys, deps.clock, deps.limits)
+    streams = Streams(hub, deps.log, deps.clock, deps.limits)
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        return await streams.serve(request, request[IDENTITY])
+
+    pulse = Pulse(deps.clock)
+    table = route_table(Reads(deps, hub, pulse), Agents(deps, pulse), stream)
+    made: dict[web.AbstractRoute, Route] = {}
+    app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)
+    for route in table:
+        # add_route, not add_get: that would also open HEAD, which is not in the table.
+        made[app.router.add_route(route.method, route.path, route.handler)] = route
+    app[HUB], app[STREAMS], app[ROUTES] = hub, streams, table
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.append(_tail)
+    app.on_shutdown.append(_end_streams)
+    return app
+
+
+async def _tail(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(app[HUB].run(), name="tail of the log")
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[HUB].close("shutdown")
+
+
+class HttpServer:
+    """Listens for as long as it is an asynchronous context. `url` is known once it listens (port 0 is any)."""
+
+    def __init__(self, app: web.Application, host: str, port: int, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._host = host
+        self._port = port
+        self._listener: asyncio.Server | None = None
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,  # the guard writes it, without headers and queries
+            handler_cancellation=True,  # a client that leaves frees its stream at once; writes are shielded
+            auto_decompress=False,  # nothing that is sent here is compressed, and a bomb would be
+            keepalive_timeout=self._limits.header_timeout_s,
+            max_line_size=self._limits.header_line_bytes_max,
+            max_field_size=self._limits.header_line_bytes_max,
+            lingering_time=1.0,
+            shutdown_timeout=self._limits.drain_timeout_s,
+        )
+
+    async def __aenter__(self) -> HttpServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        assert self._listener is not None, "not started"
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._protocol, self._host, self._port, backlog=512)
+        _log.info("listening", url=self.url)
+
+    async def stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        await self._runner.cleanup()
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) >= self._limits.connections_max:
+            return _Full(self._limits.connections_max)
+        return server()
+
+
+class _Full(asyncio.Protocol):
+    """Says why, and closes. Cheaper than leaving the client to wait in the accept queue."""
+
+    def __init__(self, connections_max: int) -> None:
+        self._detail = f"{connections_max} connections are open, which is the bound"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        body = problem_bytes(Problem("unavailable", self._detail), "")
+        head = (
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+            f"Retry-After: 2\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        transport.write(head.encode() + body)
+        transport.close()

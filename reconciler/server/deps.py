@@ -1,0 +1,41 @@
+"""What the HTTP server needs from the rest of the controller. Filled by `reconciler.bootstrap`, and by tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit.clock import Clock, SystemClock
+from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.ports import Doc, EventLog, Views
+from reconciler.server.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The writes: commands to `reconciler.handlers`. They raise `Refusal` or `Transient`."""
+
+    enrol_node: Callable[[Enrolment], Awaitable[Any]]
+    record_heartbeat: Callable[[str], Awaitable[Any]]
+    record_node_report: Callable[[NodeReport], Awaitable[int]]
+    """The highest counter that is recorded."""
+    record_edge_report: Callable[[EdgeReport], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    log: EventLog
+    views: Views
+    handlers: Handlers
+    checkpoints: Callable[[], Awaitable[Mapping[str, int]]]
+    """View -> last event_id that is in it."""
+    secret_for: Callable[[Doc, Doc], Awaitable[bytes]]
+    """(instance row, node row) -> the instance's secret file, sealed to the node's recipient."""
+    quarantined: Callable[[], Awaitable[Sequence[Any]]]
+    """Rows that a projection could not fold: dataclasses of projection, key, event_id, event_type and error."""
+    look: Callable[[str], Awaitable[bool]]
+    """Look at that source now. False: there is no such source."""
+    token_key: bytes
+    clock: Clock = field(default_factory=SystemClock)
+    limits: Limits = field(default_factory=Limits)

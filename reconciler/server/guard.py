@@ -1,0 +1,175 @@
+"""What happens around every handler: request id, authorisation, time limit, errors, access log.
+
+A middleware of `reconciler.server.app`. It decides in this order: who is asking (401), is there such a route (404,
+405: only told to those who are known), may they (403), then the handler. Whatever is raised becomes one
+problem+json. A route that is not in the route table does not exist, so nothing is open by omission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from kit import logs
+from kit.errors import TrueupError
+from reconciler.server.auth import Identity, allowed, check_authorization, check_webhook
+from reconciler.server.deps import Deps
+from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
+from reconciler.server.requests import read_body
+from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Handler, Route
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+_access = logs.get("http")
+
+
+class Guard:
+    """`routes`: the aiohttp route of each entry of the table."""
+
+    def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route]) -> None:
+        self._deps = deps
+        self._routes = routes
+
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._answer(request, handler)
+
+        return guard
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started_s = self._deps.clock.now_s()
+        request_id = request.headers.get("X-Request-Id", "")
+        request[REQUEST_ID] = request_id if _REQUEST_ID.fullmatch(request_id) else "req-" + secrets.token_hex(8)
+        code = ""
+        try:
+            response = await self._dispatch(request, handler)
+        except Problem as problem:
+            code, response = problem.code, _problem_response(request, problem)
+        try:
+            await self._send(request, response)
+        finally:
+            self._log(request, response, code, self._deps.clock.now_s() - started_s)
+        return response
+
+    async def _dispatch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            route = await self._authorise(request)
+            return await self._call(request, handler, route)
+        except Problem:
+            raise
+        except TrueupError as error:
+            problem = problem_of(error)
+            if problem.status == 500:
+                _access.error("handler broke", exc=error, request_id=request[REQUEST_ID])
+            raise problem from error
+        except web.HTTPException as error:
+            raise _problem_of_http(request, error) from error
+        except TimeoutError as error:
+            limit_s = self._deps.limits.handler_timeout_s
+            raise Problem("handler_timeout", f"no answer was ready within {limit_s:g} s") from error
+        except ConnectionError:
+            raise
+        except Exception as error:
+            _access.error("handler broke", exc=error, request_id=request[REQUEST_ID])
+            raise Problem("internal", "the controller met a bug of its own; its log has the details") from error
+
+    async def _authorise(self, request: web.Request) -> Route:
+        """The route that the caller may use. Sets the request's IDENTITY."""
+        route = self._routes.get(request.match_info.route)
+        if route is not None and ANONYMOUS in route.roles:
+            return route
+        identity = await self._identify(request, route)
+        if identity is None:
+            raise Problem("unauthorized", "a valid bearer token is needed", fix="`trueup token ROLE NAME` prints one")
+        request[IDENTITY] = identity
+        if request.match_info.http_exception is not None:
+            raise request.match_info.http_exception
+        if route is None or not allowed(identity, route.roles, request.match_info):
+            raise Problem("forbidden", f"{identity} may not {request.method} {request.path}")
+        return route
+
+    async def _identify(self, request: web.Request, route: Route | None) -> Identity | None:
+        header = request.headers.get("Authorization", "")
+        if header or route is None or "webhook" not in route.roles:
+            return check_authorization(self._deps.token_key, header)
+        body = await read_body(request, self._deps.limits)
+        source = request.match_info.get("source", "")
+        return check_webhook(self._deps.token_key, source, request.headers, body)
+
+    async def _call(self, request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
+        """A client that leaves ends a read at once; a write goes on to its end, since half of it may have happened."""
+        if route.streams:
+            return await handler(request)
+        async with asyncio.timeout(self._deps.limits.handler_timeout_s):
+            if request.method == "GET":
+                return await handler(request)
+            return await asyncio.shield(asyncio.ensure_future(handler(request)))
+
+    async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A client that does not take its answer is cut off; aiohttp alone would wait for ever."""
+        try:
+            async with asyncio.timeout(self._deps.limits.write_timeout_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass
+
+    def _log(self, request: web.Request, response: web.StreamResponse, code: str, seconds: float) -> None:
+        """Neither headers nor query nor body: they may hold what a log must not."""
+        write = _access.debug if response.status < 400 else _access.info
+        write(
+            "request",
+            method=request.method,
+            path=request.path[:200],
+            status=response.status,
+            code=code,
+            identity=str(request.get(IDENTITY, "-")),
+            remote=request.remote or "",
+            seconds=round(seconds, 4),
+            bytes=response.body_length if response.prepared else 0,
+            request_id=request[REQUEST_ID],
+        )
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal `on_response_prepare`: also for streams, whose header is sent long before the handler returns."""
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _problem_of_http(request: web.Request, error: web.HTTPException) -> Problem:
+    """aiohttp's own refusals."""
+    extra: dict[str, Any] = {}
+    match error.status:
+        case 404:
+            return Problem("not_found", f"there is no {request.path}")
+        case 405:
+            allowed_methods = sorted(getattr(error, "allowed_methods", ()))
+            extra["allowed_methods"] = allowed_methods
+            return Problem("method_not_allowed", f"{request.path} knows {', '.join(allowed_methods)}", extra=extra)
+        case 413:
+            return Problem("body_too_large", "the body is too large")
+        case _:
+            return Problem("invalid_argument", error.reason, status=error.status)
+
+
+def _problem_response(request: web.Request, problem: Problem) -> web.Response:
+    headers = {"Content-Type": "application/problem+json"}
+    if problem.status in RETRY_AFTER_S:
+        headers["Retry-After"] = str(RETRY_AFTER_S[problem.status])
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="trueup"'
+    if problem.status == 405:
+        headers["Allow"] = ", ".join(problem.extra.get("allowed_methods", ()))
+    body = problem_bytes(problem, request[REQUEST_ID])
+    return web.Response(status=problem.status, body=body, headers=headers)

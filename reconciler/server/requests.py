@@ -1,0 +1,70 @@
+"""Reading what a client sent, within bounds: the body, the query, the name in the path. Used by every handler."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NoReturn
+
+from aiohttp import web
+
+from reconciler.server.limits import Limits
+from reconciler.server.problems import Problem
+
+EVENT_ID_MAX = (1 << 63) - 1
+
+
+async def read_body(request: web.Request, limits: Limits) -> bytes:
+    """The raw body. 413 before reading when its length is announced, 408 when it drips."""
+    if (request.content_length or 0) > limits.body_bytes_max:
+        raise _too_large(limits)
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(limits) from None
+    except TimeoutError:
+        raise Problem("request_timeout", f"the body did not come within {limits.body_timeout_s:g} s") from None
+
+
+async def read_document(request: web.Request, limits: Limits) -> dict[str, Any]:
+    """The body as one JSON object."""
+    body = await read_body(request, limits)
+    try:
+        document = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem("invalid_argument", f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Problem("invalid_argument", f"the body is {type(document).__name__}, expected an object")
+    return document
+
+
+def query_int(request: web.Request, name: str, default: int, *, lowest: int = 0, highest: int = EVENT_ID_MAX) -> int:
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and lowest <= int(text) <= highest):
+        raise Problem("invalid_argument", f"{name}={text[:40]!r} is not a whole number from {lowest} to {highest}")
+    return int(text)
+
+
+def query_words(request: web.Request, name: str) -> tuple[str, ...]:
+    """Repeated or separated by commas."""
+    return tuple(word for text in request.query.getall(name, []) for word in text.split(",") if word)
+
+
+def known_query(request: web.Request, *names: str) -> None:
+    """A misspelt filter would show everything and look like an answer."""
+    unknown = sorted(set(request.query) - set(names))
+    if unknown:
+        raise Problem(
+            "invalid_argument", f"unknown query parameter {unknown[0][:40]!r}", fix=f"known here: {', '.join(names)}"
+        )
+
+
+def _too_large(limits: Limits) -> Problem:
+    return Problem("body_too_large", f"the body is larger than {limits.body_bytes_max} bytes")
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")

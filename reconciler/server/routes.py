@@ -1,0 +1,37 @@
+"""The route table: every method and path, who may use it, and what answers. There are no other routes.
+
+`reconciler.server.app` makes the aiohttp routes from it and the guard takes its roles from it;
+tests/unit/server/test_route_matrix.py holds it against every kind of caller, and schemas/openapi.yaml against it.
+"""
+
+from __future__ import annotations
+
+from reconciler.server.agents import Agents
+from reconciler.server.auth import Role
+from reconciler.server.reads import Reads
+from reconciler.server.table import ANONYMOUS, Handler, Route
+
+
+def route_table(reads: Reads, agents: Agents, stream: Handler) -> list[Route]:
+    everybody = frozenset({ANONYMOUS})
+    operator: frozenset[Role] = frozenset({"operator"})
+    node: frozenset[Role] = frozenset({"node"})
+    edge: frozenset[Role] = frozenset({"edge"})
+    return [
+        Route("GET", "/healthz", everybody, reads.healthz),
+        Route("GET", "/readyz", everybody, reads.readyz),
+        Route("GET", "/v1/events", operator, reads.events),
+        Route("GET", "/v1/views/{view}", operator, reads.view),
+        Route("GET", "/v1/views/{view}/{key:.+}", operator, reads.view_row),
+        Route("GET", "/v1/status", operator, reads.status),
+        Route("GET", "/v1/why", operator, reads.why),
+        Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
+        Route("POST", "/v1/sources/{source}/look", operator | {"webhook"}, agents.look),
+        Route("POST", "/v1/nodes/{node}/enrol", node, agents.enrol),
+        Route("POST", "/v1/nodes/{node}/heartbeat", node, agents.heartbeat),
+        Route("POST", "/v1/nodes/{node}/reports", node, agents.node_report),
+        Route("GET", "/v1/nodes/{node}/plan", node, agents.node_plan),
+        Route("GET", "/v1/nodes/{node}/instances/{instance}/secret", node, agents.secret),
+        Route("GET", "/v1/edges/{edge}/plan", edge, agents.route_plan),
+        Route("POST", "/v1/edges/{edge}/reports", edge, agents.edge_report),
+    ]

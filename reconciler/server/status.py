@@ -1,0 +1,192 @@
+"""The document of GET /v1/status: the whole system on one page. Pure.
+
+Called by `reconciler.server.reads` with one snapshot; printed by `trueup status`. Every list has a stable order, and
+every problem is said where it is seen, in the words of `reconciler.core.explain`, so that `trueup why` never says
+something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kit.codec import to_json
+from reconciler.core.explain_differences import ready_count
+from reconciler.core.explain_history import finding_text, name_of
+from reconciler.core.explain_names import resource_subject
+from reconciler.core.explain_subjects import tell
+from reconciler.core.explain_text import plural
+from reconciler.core.explanation import Evidence, Explanation
+from reconciler.core.model import ResourceId
+from reconciler.ports import Doc, Head, ViewSnapshot
+
+_SEEN_BY_SOURCE = "refused"  # said once, at the source
+
+
+def status_document(
+    snapshot: ViewSnapshot,
+    head: Head,
+    heartbeat_ages_s: Mapping[str, float],
+    checkpoints: Mapping[str, int],
+    quarantined: Sequence[Any] = (),
+) -> dict[str, Any]:
+    evidence = Evidence(snapshot.rows, (), heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
+    sources = [_source(row, evidence) for _, row in sorted(snapshot.rows["sources"].items())]
+    apps = [_app(row, evidence) for row in _of_kind(evidence, "app")]
+    nodes = [_node(row, evidence) for _, row in sorted(snapshot.rows["nodes"].items())]
+    routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
+    volumes = [_volume(row, evidence) for row in _of_kind(evidence, "volume")]
+    parts = [*sources, *apps, *nodes, *routes, *volumes]
+    return {
+        "log_id": snapshot.log_id,
+        "event_id": snapshot.event_id,
+        "last_event_id": head.last_event_id,
+        "problems": sum(len(part["problems"]) for part in parts) + len(quarantined),
+        "sources": sources,
+        "apps": apps,
+        "deployments": [_deployment(row) for row in _unfinished(evidence)],
+        "nodes": nodes,
+        "routes": routes,
+        "volumes": volumes,
+        "projections": [
+            {"view": view, "checkpoint": checkpoint, "lag_events": max(0, head.last_event_id - checkpoint)}
+            for view, checkpoint in sorted(checkpoints.items())
+        ],
+        "quarantined": [to_json(each) for each in quarantined],
+    }
+
+
+def _tell(resource_id: str, evidence: Evidence) -> Explanation:
+    return tell(resource_subject(ResourceId.parse(resource_id)), evidence)
+
+
+def _of_kind(evidence: Evidence, kind: str) -> Iterable[Doc]:
+    return (row for _, row in sorted(evidence.rows["resources"].items()) if row["kind"] == kind)
+
+
+def _problems(told: Explanation) -> list[dict[str, str]]:
+    return [
+        {"verdict": each.verdict, "code": each.code, "message": each.message}
+        for each in told.differences
+        if each.verdict in ("failing", "offline", "waiting", "retained")
+    ]
+
+
+def _state(told: Explanation) -> str:
+    """The verdict, except that a refused newer commit is the source's matter."""
+    return next((each.verdict for each in told.differences if each.verdict != _SEEN_BY_SOURCE), "converged")
+
+
+def _source(row: Doc, evidence: Evidence) -> dict[str, Any]:
+    refused = row.get("refused_commit") or ""
+    applied = row.get("applied_commit") or ""
+    revision = evidence.row("revisions", f"{row['source_id']}@{refused}") or {} if refused else {}
+    latest = evidence.row("revisions", f"{row['source_id']}@{applied}") or {}
+    findings = revision.get("findings") or ()
+    problems = []
+    if refused:
+        first = finding_text(findings[0]) if findings else "no finding is recorded"
+        message = f"commit {refused[:12]} was refused with {plural(len(findings), 'finding')}: {first}"
+        problems = [{"verdict": "refused", "code": "revision_refused", "message": message}]
+    return {
+        "source_id": row["source_id"],
+        "url": row.get("url", ""),
+        "branch": row.get("branch", ""),
+        "path": row.get("path", ""),
+        "applied_commit": applied,
+        "applied_subject": latest.get("subject", ""),
+        "applied_status": latest.get("status", ""),
+        "refused_commit": refused,
+        "refused_subject": revision.get("subject", ""),
+        "problems": problems,
+    }
+
+
+def _app(row: Doc, evidence: Evidence) -> dict[str, Any]:
+    explanation = _tell(row["resource_id"], evidence)
+    processes = []
+    for process, spec in sorted(row["spec"]["processes"].items()):
+        mine = [each for each in explanation.observed if each.process == process]
+        processes.append(
+            {
+                "process": process,
+                "desired": spec.get("replicas", 1),
+                "ready": ready_count(process, explanation.observed),
+                "instances": len(mine),
+            }
+        )
+    return {
+        "app": name_of(row["resource_id"]),
+        "resource_id": row["resource_id"],
+        "state": _state(explanation),
+        "commit": (row.get("origin") or {}).get("commit", ""),
+        "release_id": row.get("release_id", ""),
+        "deployment_id": row.get("deployment_id", ""),
+        "processes": processes,
+        "problems": _problems(explanation),
+    }
+
+
+def _unfinished(evidence: Evidence) -> list[Doc]:
+    rows = evidence.rows["deployments"].values()
+    return sorted((row for row in rows if row["status"] == "rolling"), key=lambda row: str(row["deployment_id"]))
+
+
+def _deployment(row: Doc) -> dict[str, Any]:
+    return {
+        "deployment_id": row["deployment_id"],
+        "app": name_of(row["app"]),
+        "release_id": row["release_id"],
+        "kind": row["kind"],
+        "reason": row["reason"],
+        "status": row["status"],
+        "commit": row.get("commit", ""),
+    }
+
+
+def _node(row: Doc, evidence: Evidence) -> dict[str, Any]:
+    here = evidence.instances_on(row["node_id"])
+    age_s = evidence.heartbeat_ages_s.get(row["node_id"])
+    offline = row["state"] == "offline"
+    message = f"node {row['node_id']} is offline: {row.get('reason') or 'nothing is heard of it'}"
+    return {
+        "node_id": row["node_id"],
+        "state": row["state"],
+        "heartbeat_age_s": None if age_s is None else round(age_s, 1),
+        "instances": len(here),
+        "ready": sum(each.get("status") == "ready" for each in here),
+        "memory_bytes": row["memory_bytes"],
+        "memory_promised_bytes": sum(each["workload"]["memory_bytes"] for each in here),
+        "accelerator": row.get("accelerator", ""),
+        "agent_version": row.get("agent_version", ""),
+        "problems": [{"verdict": "offline", "code": "node_offline", "message": message}] if offline else [],
+    }
+
+
+def _route(row: Doc, evidence: Evidence) -> dict[str, Any]:
+    explanation = _tell(row["resource_id"], evidence)
+    spec = row["spec"]
+    ready = [each for each in explanation.observed if each.status == "ready" and each.desired == "running"]
+    return {
+        "route": name_of(row["resource_id"]),
+        "resource_id": row["resource_id"],
+        "state": _state(explanation),
+        "hostname": spec["hostname"],
+        "listen_port": spec.get("listen_port", 443),
+        "backends": [each.instance_id for each in ready],
+        "edges": [{"edge_id": edge, **each} for edge, each in sorted((row.get("observed") or {}).items())],
+        "problems": _problems(explanation),
+    }
+
+
+def _volume(row: Doc, evidence: Evidence) -> dict[str, Any]:
+    explanation = _tell(row["resource_id"], evidence)
+    return {
+        "volume": name_of(row["resource_id"]),
+        "resource_id": row["resource_id"],
+        "state": _state(explanation),
+        "home_node": row.get("home_node", ""),
+        "status": row.get("status", ""),
+        "retained": row.get("retained", ""),
+        "problems": _problems(explanation),
+    }

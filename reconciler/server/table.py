@@ -1,0 +1,31 @@
+"""What an entry of the route table is. The table itself is in `reconciler.server.routes`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+from reconciler.server.auth import Identity, Role
+
+ANONYMOUS: Literal["anonymous"] = "anonymous"
+
+IDENTITY = web.RequestKey("identity", Identity)
+"""Who asks; set by the guard on every route but the anonymous ones."""
+REQUEST_ID = web.RequestKey("request_id", str)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`roles`: who may; nobody else. `path` parameters {node}, {edge} and {source} have to be the caller's own name,
+    see `auth.PATH_NAME_OF_ROLE`. `streams`: the answer has no time limit of its own."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    roles: frozenset[Role | Literal["anonymous"]]
+    handler: Handler
+    streams: bool = False

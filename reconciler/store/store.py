@@ -1,0 +1,147 @@
+"""Opens the state store: server, roles, schema, pool, tail. The one entry point of this folder.
+
+Called by `reconciler.bootstrap` and the command line; everything else gets the parts of a `Store` as
+`reconciler.ports`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from kit import logs
+from kit.backoff import Backoff
+from kit.clock import Clock, SystemClock
+from kit.errors import TrueupError
+from reconciler.core.event_schemas import EventSchemas
+from reconciler.store.event_log import PostgresEventLog
+from reconciler.store.event_schema_files import load_event_schemas
+from reconciler.store.heartbeats import Heartbeats
+from reconciler.store.migrate import migrate
+from reconciler.store.pool import connect, open_pool
+from reconciler.store.rebuild import Rebuilder
+from reconciler.store.roles import APP_ROLE, DATABASE, OWNER_ROLE, Access, prepare_embedded, prepare_external
+from reconciler.store.server import SUPERUSER, EmbeddedServer
+from reconciler.store.settings import StoreSettings
+from reconciler.store.tail import Tail
+from reconciler.store.view_writer import ViewWriter
+from reconciler.store.views import PostgresViews
+
+SERVER_LOOK_S = 1.0
+
+_log = logs.get("store")
+
+
+@dataclass(slots=True)
+class Store:
+    """`log`, `views` are the ports; `writer` moves the views (for the projector); `close` ends everything in order."""
+
+    log: PostgresEventLog
+    views: PostgresViews
+    writer: ViewWriter
+    heartbeats: Heartbeats
+    access: Access
+    _rebuilder: Rebuilder
+    _pool: asyncpg.Pool[Any]
+    _tail: Tail
+    _server: EmbeddedServer | None = None
+    _keeper: asyncio.Task[None] | None = field(default=None)
+
+    async def rebuild(self, name: str) -> int:
+        """Folds a view anew from the first event; returns how many rows were wrong."""
+        return await self._rebuilder.rebuild(name)
+
+    async def close(self) -> None:
+        await self._tail.stop()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        try:
+            async with asyncio.timeout(10):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+        if self._server is not None:
+            await asyncio.to_thread(self._server.close)
+
+
+async def open_store(settings: StoreSettings, *, clock: Clock | None = None) -> Store:
+    """Raises `Refusal` for what somebody has to change, `Transient` for what may go by itself."""
+    ours = clock or SystemClock()
+    server = None if settings.database_url else EmbeddedServer(settings.state_dir / "postgres")
+    try:
+        access = await _prepare_embedded(server) if server is not None else await _prepare_external(settings)
+        await migrate(access.owner_url)
+        store = await _open(settings, access, ours)
+    except BaseException:
+        if server is not None:
+            await asyncio.to_thread(server.close)
+        raise
+    if server is not None:
+        store._server = server
+        store._keeper = asyncio.create_task(_keep_running(server, ours), name="keeper of Postgres")
+    return store
+
+
+@contextlib.asynccontextmanager
+async def opened_store(settings: StoreSettings, *, clock: Clock | None = None) -> AsyncIterator[Store]:
+    store = await open_store(settings, clock=clock)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _prepare_embedded(server: EmbeddedServer) -> Access:
+    await asyncio.to_thread(server.start)
+    await prepare_embedded(server.url(SUPERUSER, "postgres"))
+    return Access(server.url(OWNER_ROLE, DATABASE), server.url(APP_ROLE, DATABASE))
+
+
+async def _prepare_external(settings: StoreSettings) -> Access:
+    await prepare_external(settings.database_url, switches_role=not settings.app_url)
+    if settings.app_url:
+        return Access(settings.database_url, settings.app_url)
+    return Access(settings.database_url, settings.database_url, APP_ROLE)
+
+
+async def _open(settings: StoreSettings, access: Access, clock: Clock) -> Store:
+    schemas = EventSchemas(load_event_schemas())
+    pool = await open_pool(access.app_url, role=access.app_role, connections_max=settings.connections_max)
+    tail = Tail(lambda: connect(access.app_url, role=access.app_role), clock)
+    log = PostgresEventLog(pool, tail, schemas.check, clock)
+    views = PostgresViews(pool, clock)
+    tail.advance((await log.head()).last_event_id)
+    tail.start()
+    return Store(
+        log=log,
+        views=views,
+        writer=ViewWriter(pool, log, views),
+        heartbeats=Heartbeats(pool, clock),
+        access=access,
+        _rebuilder=Rebuilder(pool, log, views),
+        _pool=pool,
+        _tail=tail,
+    )
+
+
+async def _keep_running(server: EmbeddedServer, clock: Clock) -> None:
+    """Starts the embedded server again when it has died (out of memory, kill -9)."""
+    backoff, rng, failures = Backoff(first_s=0.2, cap_s=30.0), random.Random(), 0  # noqa: S311  # jitter, no secret
+    while True:
+        await clock.sleep(SERVER_LOOK_S if failures == 0 else backoff.delay_s(failures, rng))
+        try:
+            if not await asyncio.to_thread(server.is_running):
+                _log.warning("the embedded Postgres has died; starting it again", data=str(server.data))
+                await asyncio.to_thread(server.start)
+            failures = 0
+        except TrueupError as error:
+            failures += 1
+            _log.error("the embedded Postgres does not start", failures=failures, why=str(error))

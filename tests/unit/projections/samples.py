@@ -1,0 +1,238 @@
+"""A valid payload for every event type, and events made of them. For the tests of the projections and of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reconciler.core.events import Cause, Event, NewEvent
+
+CAUSE = Cause("user", "ann@example.org", "acme", "shop", "c0ffee00", "apps/site.yaml", 3, "shop@c0ffee00", 0)
+
+APP = "acme/shop/prod/site/app/site"
+ROUTE = "acme/shop/prod/site/route/www"
+VOLUME = "acme/shop/prod/site/volume/data"
+SECRET = "acme/shop/prod/site/secret/keys"
+ENVIRONMENT = "acme/shop/prod/-/environment/prod"
+RESOURCES = {"app": APP, "route": ROUTE, "volume": VOLUME, "secret": SECRET, "environment": ENVIRONMENT}
+
+HEALTH = {
+    "kind": "http",
+    "port": 8080,
+    "path": "/healthz",
+    "interval_s": 10.0,
+    "timeout_s": 2.0,
+    "grace_s": 10.0,
+    "successes": 1,
+    "failures": 3,
+}
+PROCESS = {
+    "image": "registry.example/site@sha256:" + "a" * 64,
+    "memory_bytes": 134217728,
+    "cpu": 1.0,
+    "disk_bytes": 1073741824,
+    "replicas": 2,
+    "command": ["/bin/site", "--port", "8080"],
+    "environment": {"MODE": "live"},
+    "ports": [{"name": "http", "port": 8080}],
+    "health": HEALTH,
+    "volumes": [{"volume": "data", "path": "/data", "read_only": False}],
+    "secrets": ["keys"],
+    "update": {"surge": 1, "drain_grace_s": 10.0, "start_timeout_s": 120.0},
+    "restart": "always",
+}
+SPECS: Mapping[str, Mapping[str, Any]] = {
+    "app": {"processes": {"web": PROCESS}},
+    "route": {
+        "hostname": "www.example.org",
+        "process": "web",
+        "port": 8080,
+        "listen_port": 443,
+        "protocol": "tls_passthrough",
+        "proxy_protocol": "off",
+    },
+    "volume": {"size_bytes": 1073741824, "filesystem": "ext4"},
+    "secret": {"version_id": "v-1", "keys": ["TOKEN"], "blob": "b" * 40},
+    "environment": {"description": "live"},
+}
+RELEASED = {"processes": {"web": {name: value for name, value in PROCESS.items() if name != "replicas"}}}
+WORKLOAD = {
+    "app": APP,
+    "env": "prod",
+    "process": "web",
+    "release_id": "r-000000000001",
+    "image": PROCESS["image"],
+    "memory_bytes": 134217728,
+    "cpu": 1.0,
+    "disk_bytes": 1073741824,
+    "address": "fd00::1",
+    "command": [],
+    "environment": {},
+    "ports": [{"name": "http", "port": 8080}],
+    "health": None,
+    "mounts": [{"volume_id": VOLUME, "path": "/data", "read_only": False}],
+    "secret": {"version_id": "v-1", "path": "/run/secrets/platform.env", "mode": 256},
+    "restart": "always",
+    "start_timeout_s": 120.0,
+}
+FINDING = {
+    "path": "apps/site.yaml",
+    "line": 4,
+    "column": 7,
+    "pointer": "/spec/memory",
+    "code": "manifest_invalid",
+    "message": "too small",
+    "fix": "give at least 64Mi",
+    "severity": "error",
+}
+REVISION = {"source_id": "shop", "commit": "c0ffee00", "base": "", "author": "ann", "subject": "Add the site"}
+
+
+def _resource_payloads() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for kind, resource_id in RESOURCES.items():
+        named = {"resource_id": resource_id}
+        found[f"{kind}.created"] = {**named, "spec": SPECS[kind]}
+        found[f"{kind}.updated"] = {**named, "spec": SPECS[kind], "previous_spec": SPECS[kind]}
+        found[f"{kind}.moved"] = named
+        found[f"{kind}.deleted"] = {**named, "node_id": "node-a"} if kind == "volume" else named
+        if kind in ("volume", "secret"):
+            found[f"{kind}.retained"] = {**named, "reason": "the removal is not confirmed"}
+    return found
+
+
+PAYLOADS: Mapping[str, dict[str, Any]] = {
+    **_resource_payloads(),
+    "source.registered": {
+        "source_id": "shop",
+        "org": "acme",
+        "project": "shop",
+        "url": "https://git.example/shop",
+        "branch": "main",
+        "path": "",
+    },
+    "revision.refused": {**REVISION, "findings": [FINDING]},
+    "revision.applied": {
+        **REVISION,
+        "changes": [{"verb": "create", "resource_id": APP, "path": "apps/site.yaml", "line": 1}],
+        "findings": [],
+    },
+    "revision.converged": {"source_id": "shop", "commit": "c0ffee00", "seconds": 12.5},
+    "volume.placed": {"resource_id": VOLUME, "node_id": "node-a"},
+    "volume.status_changed": {
+        "resource_id": VOLUME,
+        "node_id": "node-a",
+        "status": "available",
+        "reason_detail": "",
+    },
+    "route.status_changed": {
+        "resource_id": ROUTE,
+        "edge_id": "edge-a",
+        "status": "active",
+        "backends": 2,
+        "reason_detail": "",
+    },
+    "release.created": {"release_id": "r-000000000001", "app": APP, "spec": RELEASED, "number": 1},
+    "deployment.created": {
+        "deployment_id": "d-000000000001",
+        "app": APP,
+        "release_id": "r-000000000001",
+        "kind": "deploy",
+        "reason": "commit",
+    },
+    "deployment.status_changed": {
+        "deployment_id": "d-000000000001",
+        "app": APP,
+        "status": "succeeded",
+        "message": "",
+        "seconds": 9.0,
+    },
+    "instance.allocated": {
+        "instance_id": "i-1",
+        "node_id": "node-a",
+        "app": APP,
+        "process": "web",
+        "release_id": "r-000000000001",
+        "deployment_id": "d-000000000001",
+        "spec_hash": "e" * 12,
+        "epoch": 1,
+        "workload": WORKLOAD,
+        "drain_grace_s": 10.0,
+        "secrets": [{"resource_id": SECRET, "version_id": "v-1", "blob": "b" * 40}],
+    },
+    "instance.desired_state_changed": {
+        "instance_id": "i-1",
+        "node_id": "node-a",
+        "desired": "draining",
+        "drain_grace_s": 5.0,
+        "reason": "scaled down",
+        "reason_code": "",
+    },
+    "instance.status_changed": {
+        "instance_id": "i-1",
+        "node_id": "node-a",
+        "status": "ready",
+        "epoch": 1,
+        "counter": 1,
+        "boot_id": "b-1",
+        "reason_code": "",
+        "reason_detail": "",
+        "exit_code": None,
+        "restarts": 0,
+        "endpoints": [{"port": 8080, "address": "fd00::1", "reach_port": 8080}],
+        "observed_at": "2026-01-01T00:00:00Z",
+    },
+    "app.unschedulable": {"resource_id": APP, "process": "web", "reason": "no_nodes_active", "message": "no node"},
+    "app.schedulable": {"resource_id": APP, "process": "web"},
+    "node.enrolled": {
+        "node_id": "node-a",
+        "subnet": "fd00::/64",
+        "memory_bytes": 8589934592,
+        "cpu": 4.0,
+        "disk_bytes": 107374182400,
+        "seal_recipient": "age1example",
+        "accelerator": "kvm",
+        "agent_version": "0.1.0",
+    },
+    "node.state_changed": {"node_id": "node-a", "state": "offline", "reason": "no heartbeat"},
+}
+
+_ID_FIELD = {
+    "source": "source_id",
+    "release": "release_id",
+    "deployment": "deployment_id",
+    "instance": "instance_id",
+    "node": "node_id",
+}
+
+
+def new_event(event_type: str, **changes: Any) -> NewEvent:
+    """A valid event of the type; `changes` replace fields of its payload."""
+    payload = {**PAYLOADS[event_type], **changes}
+    kind = event_type.partition(".")[0]
+    if kind == "revision":
+        return NewEvent(kind, f"{payload['source_id']}@{payload['commit']}", event_type, payload)
+    return NewEvent(kind, payload[_ID_FIELD.get(kind, "resource_id")], event_type, payload)
+
+
+def as_log(events: Iterable[NewEvent], cause: Cause = CAUSE) -> list[Event]:
+    """The events with the places that a log would give them."""
+    sequences: dict[tuple[str, str], int] = {}
+    placed = []
+    for event_id, event in enumerate(events, start=1):
+        key = (event.aggregate_type, event.aggregate_id)
+        sequences[key] = sequences.get(key, 0) + 1
+        placed.append(
+            Event(
+                event_id,
+                "2026-01-01T00:00:00.000Z",
+                *key,
+                sequences[key],
+                event.event_type,
+                event.event_version,
+                f"c-{event_id}",
+                cause,
+                event.payload,
+            )
+        )
+    return placed

@@ -1,0 +1,170 @@
+"""Who may do what: every route of the table against every kind of caller, and nothing beside the table."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from reconciler.server.app import ROUTES
+from reconciler.server.auth import Identity, allowed, check_token, check_webhook, make_token
+from reconciler.server.table import ANONYMOUS, Route
+from tests.unit.server.world import KEY, World, enrol_node, serving, token_of
+
+CALLERS = {
+    "none": "",
+    "garbage": "operator:ops:" + "0" * 64,
+    "node-own": token_of("node", "node-a"),
+    "node-other": token_of("node", "node-b"),
+    "edge": token_of("edge", "edge-a"),
+    "edge-other": token_of("edge", "edge-b"),
+    "webhook-own": token_of("webhook", "main"),
+    "webhook-other": token_of("webhook", "other"),
+    "operator": token_of("operator", "ops"),
+}
+NAMES = {"node": "node-a", "edge": "edge-a", "source": "main", "instance": "i-1", "view": "nodes", "key": "node-a"}
+OPERATOR, NODE, EDGE = {"operator"}, {"node-own"}, {"edge"}
+ANY_STREAM = {"operator", "node-own", "node-other", "edge", "edge-other"}
+EXPECTED = {
+    "GET /healthz": set(CALLERS),
+    "GET /readyz": set(CALLERS),
+    "GET /v1/events": OPERATOR,
+    "GET /v1/views/{view}": OPERATOR,
+    "GET /v1/views/{view}/{key:.+}": OPERATOR,
+    "GET /v1/status": OPERATOR,
+    "GET /v1/why": OPERATOR,
+    "GET /v1/stream": ANY_STREAM,
+    "POST /v1/sources/{source}/look": {"operator", "webhook-own"},
+    "POST /v1/nodes/{node}/enrol": NODE,
+    "POST /v1/nodes/{node}/heartbeat": NODE,
+    "POST /v1/nodes/{node}/reports": NODE,
+    "GET /v1/nodes/{node}/plan": NODE,
+    "GET /v1/nodes/{node}/instances/{instance}/secret": NODE,
+    "GET /v1/edges/{edge}/plan": EDGE,
+    "POST /v1/edges/{edge}/reports": EDGE,
+}
+"""Written by hand, so that a route which nobody thought about fails here."""
+
+
+def path_of(route: Route) -> str:
+    path = re.sub(r"{(\w+)(:[^}]*)?}", lambda found: NAMES[found[1]], route.path)
+    return path + ("?wait=0" if route.streams else "?resource=node-a" if path == "/v1/why" else "")
+
+
+async def passes(world: World, route: Route, token: str) -> bool:
+    """True unless the caller is turned away: what a handler makes of an empty body is not the question here."""
+    status, document, headers = await world.call(route.method, path_of(route), token)
+    assert headers["X-Request-Id"]
+    if status in (401, 403):
+        assert document["code"] == ("unauthorized" if status == 401 else "forbidden")
+        assert (status == 401) == (check_token(KEY, token) is None)
+    else:
+        assert status < 500, document
+    return status not in (401, 403)
+
+
+async def test_every_route_admits_exactly_the_callers_that_the_table_of_this_test_names() -> None:
+    async with serving() as world:
+        await enrol_node(world.log, "node-a")
+        routes = {f"{route.method} {route.path}": route for route in world.app[ROUTES]}
+        assert set(routes) == set(EXPECTED), "a route was added or removed: say here who may use it"
+        for name, route in routes.items():
+            admitted = {caller for caller, token in CALLERS.items() if await passes(world, route, token)}
+            assert admitted == EXPECTED[name], name
+
+
+async def test_no_method_or_path_beside_the_table_is_open() -> None:
+    async with serving() as world:
+        known = {(route.method, route.path) for route in world.app[ROUTES]}
+        served = {(each.method, getattr(each.resource, "canonical", "")) for each in world.app.router.routes()}
+        assert {method for method, _ in served} == {"GET", "POST"}
+        assert len(served) == len(known)
+        for method in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
+            assert (await world.call(method, "/v1/status"))[0] == 401
+            assert (await world.call(method, "/v1/status", CALLERS["operator"]))[0] == 405
+        for path in ("/", "/v1", "/v1/nope", "/v1/nodes/node-a", "//v1/status", "/v1/status/", "/V1/status"):
+            assert (await world.call("GET", path))[0] == 401
+            assert (await world.call("GET", path, CALLERS["operator"]))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["node-b/../node-a", "node-a%2fx", "node-A", "node-a%00", "node-a%20", "node%2Da%2f.."]
+)
+async def test_no_spelling_of_a_path_reaches_another_node(name: str) -> None:
+    from yarl import URL
+
+    async with serving() as world:
+        await enrol_node(world.log, "node-a")
+        assert world.session is not None
+        url = URL(f"{world.url}/v1/nodes/{name}/plan", encoded=True)
+        headers = {"Authorization": f"Bearer {CALLERS['node-other']}"}
+        async with world.session.get(url, headers=headers) as answer:
+            assert answer.status in (401, 403, 404), await answer.text()
+
+
+async def test_a_document_about_another_node_is_refused() -> None:
+    from tests.unit.server.world import enrolment
+
+    async with serving() as world:
+        body = enrolment("node-b")
+        status, document, _ = await world.call("POST", "/v1/nodes/node-a/enrol", CALLERS["node-own"], json=body)
+        assert (status, document["code"]) == (403, "node_mismatch")
+        assert world.calls == []
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "operator",
+        "operator:ops",
+        "operator:ops:",
+        ":::",
+        token_of("operator", "ops")[:-1],
+        token_of("operator", "ops") + "0",
+        token_of("operator", "ops").upper(),
+        token_of("node", "node-a").replace("node:", "operator:", 1),
+        token_of("node", "node-a").replace("node-a", "node-b"),
+        make_token(b"x" * 32, "operator", "ops"),
+        "operator:ops:" + "é" * 64,
+        "a" * 10_000,
+    ],
+)
+def test_a_token_that_was_not_made_with_the_key_proves_nothing(token: str) -> None:
+    assert check_token(KEY, token) is None
+
+
+def test_a_token_proves_its_role_and_name() -> None:
+    assert check_token(KEY, token_of("edge", "edge-a.b_c")) == Identity("edge", "edge-a.b_c")
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "a:b", "a/b", "A", "a" * 64, "a b", "ä"])
+def test_a_name_that_could_be_read_as_another_gets_no_token(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        make_token(KEY, "node", name)
+
+
+def test_an_identity_reaches_no_path_without_being_named_in_the_roles() -> None:
+    assert not allowed(Identity("operator", "ops"), {ANONYMOUS, "node"}, {"node": "ops"})
+    assert not allowed(Identity("node", "a"), {"node"}, {"node": "b"})
+    assert allowed(Identity("node", "a"), {"node"}, {"node": "a"})
+
+
+async def test_a_webhook_needs_the_hmac_of_the_raw_body() -> None:
+    import hashlib
+    import hmac
+
+    body = b'{"ref": not even json'
+    secret = token_of("webhook", "main").encode()
+    signature = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+    assert check_webhook(KEY, "main", {"X-Hub-Signature-256": signature}, body) == Identity("webhook", "main")
+    assert check_webhook(KEY, "main", {"X-Hub-Signature-256": signature}, body + b" ") is None
+    assert check_webhook(KEY, "other", {"X-Hub-Signature-256": signature}, body) is None
+    assert check_webhook(KEY, "main", {"X-Gitlab-Token": secret.decode()}, b"") == Identity("webhook", "main")
+    assert check_webhook(KEY, "main", {}, b"") is None
+    async with serving() as world:
+        path = "/v1/sources/main/look"
+        headers = {"X-Hub-Signature-256": signature}
+        assert (await world.call("POST", path, data=body, headers=headers))[0] == 202
+        assert (await world.call("POST", path, data=b"other", headers=headers))[0] == 401
+        assert world.calls == [("look", "main")]

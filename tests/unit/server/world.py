@@ -1,0 +1,158 @@
+"""A controller's HTTP server over the twins, and the callers who knock at it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from kit.errors import Refusal
+from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.events import NewEvent
+from reconciler.ports import Doc
+from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
+from reconciler.server.auth import Role, make_token
+from reconciler.server.deps import Deps, Handlers
+from reconciler.server.limits import Limits
+from tests.twin import MemoryLog, MemoryViews, append
+
+KEY = b"k" * 32
+DEADLINE_S = 10.0
+
+
+@dataclass
+class World:
+    log: Any
+    views: Any
+    url: str = ""
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    refuse: Refusal | None = None
+    break_with: BaseException | None = None
+    session: aiohttp.ClientSession | None = None
+    app: Any = None
+
+    server: Any = None
+
+    def server_connections(self) -> list[Any]:
+        return list(self.server._runner.server.connections)
+
+    @property
+    def hub(self) -> Any:
+        return self.app[HUB]
+
+    @property
+    def streams(self) -> Any:
+        return self.app[STREAMS]
+
+    async def handle(self, name: str, document: Any) -> Any:
+        self.calls.append((name, document))
+        if self.break_with is not None:
+            raise self.break_with
+        if self.refuse is not None:
+            raise self.refuse
+        return 7
+
+    async def call(self, method: str, path: str, token: str = "", **more: Any) -> tuple[int, Any, Any]:
+        """status, document, headers."""
+        assert self.session is not None
+        headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **more.pop("headers", {})}
+        async with self.session.request(method, self.url + path, headers=headers, **more) as answer:
+            body = await answer.read()
+            is_document = answer.headers.get("Content-Type", "").split(";")[0].endswith(("/json", "+json"))
+            return answer.status, json.loads(body) if is_document and body else body, answer.headers
+
+    async def get(self, path: str, token: str = "") -> Any:
+        status, document, _ = await self.call("GET", path, token or token_of("operator", "ops"))
+        assert status == 200, document
+        return document
+
+
+def token_of(role: Role, name: str) -> str:
+    return make_token(KEY, role, name)
+
+
+@asynccontextmanager
+async def serving(limits: Limits | None = None, log: Any = None, views: Any = None) -> AsyncIterator[World]:
+    """`log` and `views`: the real ones; without, the twins."""
+    log = log or MemoryLog()
+    world = World(log, views or MemoryViews(log))
+    bounds = limits or Limits()
+
+    async def enrol(document: Enrolment) -> Any:
+        return await world.handle("enrol", document)
+
+    async def heartbeat(node_id: str) -> Any:
+        return await world.handle("heartbeat", node_id)
+
+    async def node_report(document: NodeReport) -> int:
+        return int(await world.handle("node_report", document))
+
+    async def edge_report(document: EdgeReport) -> Any:
+        return await world.handle("edge_report", document)
+
+    async def secret_for(instance: Doc, node: Doc) -> bytes:
+        await world.handle("secret", instance["instance_id"])
+        return f"sealed for {node['node_id']}".encode()
+
+    async def look(source: str) -> bool:
+        await world.handle("look", source)
+        return source == "main"
+
+    async def quarantined() -> list[Any]:
+        return []
+
+    deps = Deps(
+        log=log,
+        views=world.views,
+        handlers=Handlers(enrol, heartbeat, node_report, edge_report),
+        checkpoints=world.views.checkpoints,
+        secret_for=secret_for,
+        quarantined=quarantined,
+        look=look,
+        token_key=KEY,
+        limits=bounds,
+    )
+    world.app = build_app(deps)
+    async with HttpServer(world.app, "127.0.0.1", 0, bounds) as server:
+        world.url, world.server = server.url, server
+        async with aiohttp.ClientSession() as session:
+            world.session = session
+            await until(lambda: world.hub.ready)
+            yield world
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def enrolment(node_id: str) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "subnet": "fd00:0:0:1::/64",
+        "memory_bytes": 4 << 30,
+        "cpu": 2.0,
+        "disk_bytes": 10 << 30,
+        "seal_recipient": "age1xyz",
+        "accelerator": "tcg",
+        "agent_version": "0.1.0",
+    }
+
+
+async def enrol_node(log: Any, node_id: str) -> int:
+    return await append(log, f"enrol-{node_id}", NewEvent("node", node_id, "node.enrolled", enrolment(node_id)))
+
+
+def heard(node_id: str, number: int) -> NewEvent:
+    """An event that only that node's stream carries."""
+    return NewEvent("volume", f"o/p/prod/site/volume/v{number}", "volume.placed", volume(node_id, number))
+
+
+def volume(node_id: str, number: int) -> dict[str, str]:
+    return {"resource_id": f"o/p/prod/site/volume/v{number}", "node_id": node_id}
