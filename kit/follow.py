@@ -105,7 +105,8 @@ class _Follower:
 
     async def _wait_for_change(self) -> None:
         try:
-            async with asyncio.timeout(RESYNC_S * (1 + 0.25 * self._rng.random())):  # wait_for may swallow a cancellation
+            # Not wait_for: it may swallow a cancellation.
+            async with asyncio.timeout(RESYNC_S * (1 + 0.25 * self._rng.random())):
                 await self._cursor.wake.wait()
         except TimeoutError:
             return

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from kit import logs
+from kit.backoff import Backoff
 from kit.clock import Clock, SystemClock
-from kit.errors import Bug
+from kit.errors import Bug, Transient
 from kit.files import write_atomically
 from reconciler import keys
 from reconciler.core.revisions import Source
@@ -38,6 +39,7 @@ from reconciler.tasks.scheduler import Scheduler
 from reconciler.vault import Vault
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+REGISTER_BACKOFF = Backoff(first_s=0.5, cap_s=15.0)
 _log = logs.get("controller")
 
 
@@ -70,6 +72,7 @@ class Controller:
         self._settings = settings
         self._store = store
         self._clock = clock
+        self._rng = rng
         self._key = keys.token_key(settings.state)
         self._source = Source(
             source_id=settings.source,
@@ -129,8 +132,16 @@ class Controller:
             await asyncio.gather(watch, *tasks, return_exceptions=True)
 
     async def _sync(self, stop: asyncio.Event) -> None:
-        await self._handlers.register_source(self._source)
-        await self._git.run(stop)
+        """A source that cannot be registered now is tried again; what it holds is read after that."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                await self._handlers.register_source(self._source)
+                await self._git.run(stop)
+            except Transient as error:
+                failures += 1
+                _log.warning("source not registered", source=self._source.source_id, why=str(error))
+                await self._clock.sleep(REGISTER_BACKOFF.delay_s(failures, self._rng))
 
     def deps(self) -> Deps:
         return Deps(
@@ -147,8 +158,12 @@ class Controller:
             quarantined=self._store.views.quarantined,
             look=self._look,
             token_key=self._key,
+            source_troubles=self._troubles,
             clock=self._clock,
         )
+
+    def _troubles(self) -> dict[str, str]:
+        return {self._source.source_id: self._git.trouble} if self._git.trouble else {}
 
     async def _look(self, source: str) -> bool:
         if source != self._source.source_id:

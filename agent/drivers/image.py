@@ -21,7 +21,7 @@ from agent.image.reference import Reference, parse
 from agent.image.unpack import SQUASHFS, pack, unpack
 from agent.ports import RootImage
 from kit import logs
-from kit.errors import Transient
+from kit.errors import Transient, TrueupError
 
 FRESH_S = 600.0  # what was asked for so lately is about to be used, even if no machine has it yet
 _BUILDING = ".building-"
@@ -54,13 +54,18 @@ class ImageStore:
         goes away does not end it. Raises `Refusal` or `Transient` with a reason code of `kit.wire`."""
         reference = parse(image)
         self._asked_for[reference.digest] = time.monotonic()
-        build = self._builds.get(reference.digest)
-        if build is None:
-            if image_here := self._kept(reference):
-                return image_here
-            build = asyncio.create_task(self._build(reference), name=f"image {reference}")
-            self._builds[reference.digest] = build
-            build.add_done_callback(lambda done: self._built(reference, done))
+        while build := self._builds.get(reference.digest):
+            try:
+                return await asyncio.shield(build)
+            except TrueupError:
+                # Of the same digest in another registry: that one's failure says nothing about ours.
+                if build.get_name() == str(reference):
+                    raise
+        if image_here := self._kept(reference):
+            return image_here
+        build = asyncio.create_task(self._build(reference), name=str(reference))
+        self._builds[reference.digest] = build
+        build.add_done_callback(lambda done: self._built(reference, done))
         return await asyncio.shield(build)
 
     async def remove_unused(self, in_use: Collection[str]) -> tuple[str, ...]:

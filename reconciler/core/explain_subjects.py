@@ -125,9 +125,10 @@ def _instance(subject: Subject, evidence: Evidence) -> Explanation:
         Fact("address", workload["address"]),
         Fact("boot", f"{row.get('boot_id') or 'none yet'}, epoch {row['epoch']}"),
     ]
-    origin = evidence.row("releases", row["release_id"]) or {}
+    # The commit that asked for this instance: a rollback's release is older than the commit that returned to it.
+    asked_by = evidence.row("deployments", row["deployment_id"]) or {}
     summary = (f"image {workload['image']}", f"memory {size(workload['memory_bytes'])}, cpu {workload['cpu']:g}")
-    desired = _desired_of(evidence, app or {}, summary, origin.get("commit", ""))
+    desired = _desired_of(evidence, app or {}, summary, asked_by.get("commit", ""))
     return _verdict(subject, True, desired, found, f"{status_text(row)} on {row['node_id']}", observed, facts)
 
 

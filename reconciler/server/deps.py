@@ -37,5 +37,7 @@ class Deps:
     look: Callable[[str], Awaitable[bool]]
     """Look at that source now. False: there is no such source."""
     token_key: bytes
+    source_troubles: Callable[[], Mapping[str, str]] = dict
+    """Source -> why it cannot be read now; a source without trouble is absent."""
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)

@@ -112,7 +112,8 @@ class Reads:
         checkpoints, quarantined = await asyncio.gather(self._deps.checkpoints(), self._deps.quarantined())
         # A large fleet's page takes a second to make; the streams of this process go on meanwhile.
         ages_s = self._pulse.ages_s()
-        document = await asyncio.to_thread(status_document, snapshot, head, ages_s, checkpoints, quarantined)
+        troubles = self._deps.source_troubles()
+        document = await asyncio.to_thread(status_document, snapshot, head, ages_s, checkpoints, quarantined, troubles)
         return web.json_response(document)
 
     async def why(self, request: web.Request) -> web.Response:

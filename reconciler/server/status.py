@@ -8,6 +8,7 @@ something else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from kit.codec import to_json
@@ -29,9 +30,10 @@ def status_document(
     heartbeat_ages_s: Mapping[str, float],
     checkpoints: Mapping[str, int],
     quarantined: Sequence[Any] = (),
+    source_troubles: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     evidence = Evidence(snapshot.rows, (), heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
-    sources = [_source(row, evidence) for _, row in sorted(snapshot.rows["sources"].items())]
+    sources = [_source(row, evidence, source_troubles) for _, row in sorted(snapshot.rows["sources"].items())]
     apps = [_app(row, evidence) for row in _of_kind(evidence, "app")]
     nodes = [_node(row, evidence) for _, row in sorted(snapshot.rows["nodes"].items())]
     routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
@@ -77,7 +79,7 @@ def _state(told: Explanation) -> str:
     return next((each.verdict for each in told.differences if each.verdict != _SEEN_BY_SOURCE), "converged")
 
 
-def _source(row: Doc, evidence: Evidence) -> dict[str, Any]:
+def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str]) -> dict[str, Any]:
     refused = row.get("refused_commit") or ""
     applied = row.get("applied_commit") or ""
     revision = evidence.row("revisions", f"{row['source_id']}@{refused}") or {} if refused else {}
@@ -87,7 +89,9 @@ def _source(row: Doc, evidence: Evidence) -> dict[str, Any]:
     if refused:
         first = finding_text(findings[0]) if findings else "no finding is recorded"
         message = f"commit {refused[:12]} was refused with {plural(len(findings), 'finding')}: {first}"
-        problems = [{"verdict": "refused", "code": "revision_refused", "message": message}]
+        problems.append({"verdict": "refused", "code": "revision_refused", "message": message})
+    if trouble := troubles.get(row["source_id"]):
+        problems.append({"verdict": "failing", "code": "source_unreadable", "message": trouble})
     return {
         "source_id": row["source_id"],
         "url": row.get("url", ""),

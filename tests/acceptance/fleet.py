@@ -40,8 +40,10 @@ class Fleet:
         """Runs the command as a person would and returns what it printed."""
         return await call([TRUEUP, *words, *self._options], ok=ok)
 
-    async def trueup_json(self, *words: str) -> Any:
-        return json.loads(await self.trueup(*words, "--output", "json"))
+    async def events(self, *words: str) -> list[dict[str, Any]]:
+        """What `trueup events --output json` prints, with these options."""
+        document = json.loads(await self.trueup("events", *words, "--output", "json"))
+        return [dict(event) for event in document["events"]]
 
 
 def describe(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:

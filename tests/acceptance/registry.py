@@ -6,6 +6,7 @@ must be told so (`insecure_registries`). With port 0 it takes a free one.
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 PUSH_TIMEOUT_S = 120.0
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 class RegistryError(Exception):
@@ -65,6 +67,25 @@ class Registry:
         if done.returncode:
             raise RegistryError(f"push {layout} to {self.address}/{name}: {done.stderr.strip()}")
         return f"{self.address}/{name}@{digest_file.read_text().strip()}"
+
+    def altered(self, reference: str, tag: str) -> str:
+        """Stores the image's manifest once more, as another one, and then alters its bytes behind the registry's back:
+        the reference that is returned names a digest that what is served does not have."""
+        repository, _, digest = reference.removeprefix(f"{self.address}/").partition("@")
+        manifest = json.loads(self._request("GET", f"{repository}/manifests/{digest}", b"").read())
+        body = json.dumps({**manifest, "annotations": {"tag": tag}}).encode()
+        stored = self._request("PUT", f"{repository}/manifests/{tag}", body).headers["Docker-Content-Digest"]
+        hexadecimal = stored.removeprefix("sha256:")
+        blobs = self.folder / "storage/docker/registry/v2/blobs/sha256"
+        (blobs / hexadecimal[:2] / hexadecimal / "data").write_bytes(body.replace(b'"annotations"', b'"annotationz"'))
+        return f"{self.address}/{repository}@{stored}"
+
+    def _request(self, method: str, path: str, body: bytes) -> http.client.HTTPResponse:
+        request = urllib.request.Request(f"http://{self.address}/v2/{path}", data=body or None, method=method)
+        request.add_header("Accept", MANIFEST_TYPE)
+        request.add_header("Content-Type", MANIFEST_TYPE)
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=STOP_TIMEOUT_S)
+        return answer
 
     def stop(self) -> None:
         """Its storage stays. Safe when it does not run."""

@@ -46,8 +46,8 @@ class Repository:
         assert old in text, f"{path} holds no {old!r}"
         self.write(path, text.replace(old, new))
 
-    def remove(self, path: str) -> None:
-        self._git("rm", "-rq", path)
+    def remove(self, *paths: str) -> None:
+        self._git("rm", "-rq", *paths)
 
     def push(self, message: str, *trailers: str) -> str:
         """Commits everything (or nothing, if nothing changed) and pushes; the commit id."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -14,7 +13,7 @@ from typing import Any
 from tests.acceptance.client import Client, Traffic
 from tests.acceptance.fleet import Fleet, describe
 from tests.acceptance.narrator import Narrator
-from tests.acceptance.world import NOTES, SITE, World
+from tests.acceptance.world import BAD_IMAGE_REASONS, NOTES, SITE, World
 
 BOOT_WITHIN_S = 90.0
 ROLL_WITHIN_S = 150.0
@@ -219,6 +218,48 @@ async def broken_manifest(story: Story) -> None:
     await story.serves(SITE, story.version)
 
 
+async def bad_images(story: Story) -> None:
+    story.narrator.step("Push three apps whose images cannot be had: each says why, the others go on")
+    world = story.world
+    serving = {row["instance_id"] for row in await story.fleet.instances("site")}
+    for name, image in world.bad_images().items():
+        world.repository.write(f"apps/{name}/app.yaml", manifest_of(name, image))
+    commit = story.commits["bad"] = world.repository.push("Run three apps that cannot run")
+    await story.revision(commit, "applied")
+    for name, reason in BAD_IMAGE_REASONS.items():
+
+        async def look(name: str = name, reason: str = reason) -> tuple[str | None, str]:
+            rows = await story.fleet.instances(name)
+            codes = {row["reason_code"] for row in rows}
+            return (rows[0]["reason_detail"] if reason in codes else None), ", ".join(sorted(codes)) or "no report"
+
+        detail = await story.narrator.until(f"{name}: {reason}", look, 60)
+        story.narrator.say(detail)
+        why = await story.fleet.trueup("why", f"app/{name}")
+        story.narrator.check(f"`trueup why app/{name}` says so", reason in why)
+    await story.serves(SITE, story.version)
+    still = {row["instance_id"] for row in await story.fleet.instances("site")}
+    story.narrator.check("the site's instances are the same", still == serving)
+    world.repository.remove("apps/absent", "apps/altered", "apps/unreachable")
+    removed = world.repository.push("Remove the three")
+    await story.revision(removed, "applied")
+
+
+def manifest_of(name: str, image: str) -> str:
+    return f"""apiVersion: trueup/v1
+kind: App
+metadata:
+  name: {name}
+  env: prod
+spec:
+  processes:
+    web:
+      image: {image}
+      memory: 128Mi
+      update: {{drainGrace: 1s}}
+"""
+
+
 async def revert(story: Story) -> None:
     story.narrator.step("Revert: first the broken commit, then version 2; the old version returns")
     fixed = story.world.repository.revert(story.commits["broken"])
@@ -266,17 +307,14 @@ async def history(story: Story) -> None:
     printed = await story.fleet.trueup("why", instance["instance_id"])
     story.narrator.say(printed)
     story.narrator.check("why names the manifest's file", SITE_MANIFEST in printed)
-    gone = await story.fleet.trueup_json("events", "--event-type", "instance.allocated")
-    first = next(event for event in gone if event["payload"]["app"].endswith("/app/notes"))
+    allocated = await story.fleet.events("--event-type", "instance.allocated")
+    first = next(event for event in allocated if event["payload"]["app"].endswith("/app/notes"))
     told = await story.fleet.trueup("events", "--aggregate-id", first["aggregate_id"])
     story.narrator.say(told)
     story.narrator.check("the first event names the commit", first["cause"]["commit"] == story.commits["notes"])
-    last = await story.fleet.trueup_json("events", "--aggregate-id", first["aggregate_id"])
-    story.narrator.check(
-        "the last event is its end",
-        last[-1]["payload"].get("status") == "stopped",
-        json.dumps(last[-1]["payload"])[:100],
-    )
+    last = (await story.fleet.events("--aggregate-id", first["aggregate_id"]))[-1]
+    seen = f"{last['event_type']}: {last['payload'].get('status')}"
+    story.narrator.check("the last event is its end", last["payload"].get("status") == "stopped", seen)
     story.narrator.say(await story.fleet.trueup("status"))
 
 
@@ -290,6 +328,7 @@ CHAPTERS = (
     stop_controller,
     keep_data,
     broken_manifest,
+    bad_images,
     revert,
     remove_app,
     history,

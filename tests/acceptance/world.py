@@ -31,6 +31,13 @@ SITE = "site.example.test"
 NOTES = "notes.example.test"
 
 
+BAD_IMAGE_REASONS = {
+    "absent": "image_not_found",
+    "altered": "image_digest_mismatch",
+    "unreachable": "registry_unreachable",
+}
+
+
 @dataclass
 class World:
     """`hosts` is None without root."""
@@ -114,6 +121,15 @@ class World:
 
     def machine_pids(self, node: str) -> list[int]:
         return machine_pids(f"{self.folder / node}/")
+
+    def bad_images(self) -> dict[str, str]:
+        """Images that cannot be had, by the name of an app for each (BAD_IMAGE_REASONS)."""
+        registry, zeros = f"{self.registry_host}:{REGISTRY_PORT}", "0" * 64
+        return {
+            "absent": f"{registry}/site@sha256:{zeros}",
+            "altered": self.registry.altered(self.images["notes"], "altered"),
+            "unreachable": f"{self.registry_host}:9/site@sha256:{zeros}",
+        }
 
     def volumes_on_disk(self) -> list[Path]:
         return sorted(self.folder.glob("node-*/volumes/*/data.ext4"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import time
@@ -66,6 +67,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
     await driver.remove(ID)
     await driver.close()
     assert host.machines_of(tmp_path) == []
+    shutil.rmtree(run_folder(), ignore_errors=True)
 
 
 def fake_rig() -> Rig:
@@ -90,7 +92,7 @@ async def qemu_rig(folder: Path) -> Rig:
     archive = boot_archive(ID, WORKLOAD, image, link, None, int(time.time()))
     disks = (Disk("root", rootfs, read_only=True), layer)
     spec = MachineSpec(ID, 1, WORKLOAD.memory_bytes, 1, disks, link, archive)
-    run = Path(f"/tmp/tuc{os.getpid()}")
+    run = run_folder()
     port = link.endpoints[0].reach_port
     return Rig(
         make=lambda on_change: QemuMachines(folder, run, guest, "tcg", on_change),
@@ -98,6 +100,11 @@ async def qemu_rig(folder: Path) -> Rig:
         kill_outside=lambda: kill_machines(folder),
         answers=lambda: http_answers(port),
     )
+
+
+def run_folder() -> Path:
+    """A short one: socket paths have a bound."""
+    return Path(f"/tmp/tuc{os.getpid()}")
 
 
 def kill_machines(folder: Path) -> None:

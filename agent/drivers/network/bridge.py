@@ -46,7 +46,9 @@ class BridgeNetwork:
                 await netlink.link("add", ifname=self.bridge, kind="bridge", br_stp_state=0, br_mcast_snooping=0)
                 bridge = await _index(netlink, self.bridge)
             await self._give_address(netlink, bridge)
-            await netlink.link("set", index=bridge, state="up")
+            # A bridge without a fixed MAC takes the lowest one of its ports: when that port goes, every other guest
+            # loses its gateway until it asks anew, half a minute later.
+            await netlink.link("set", index=bridge, address=mac_address(self.bridge), state="up")
         (SETTINGS / "all" / "forwarding").write_text("1")
         await self._guard.prepare()
 

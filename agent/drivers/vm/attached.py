@@ -22,6 +22,8 @@ from kit import logs
 RECONNECT_S = 0.2
 LAST_LINES_S = 1.0  # from the process's end until its socket must have been read empty
 POWER_OFF_S = 30.0
+PING_AGAIN_S = 0.5
+PING_SLOWLY_S = 5.0
 READ_BYTES = 4096
 _log = logs.get("vm")
 
@@ -38,7 +40,7 @@ class Attached:
         self._on_change = on_change
         self._exited = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
-        self._closing = False
+        self._heard = False
         asyncio.get_running_loop().add_reader(pidfd, self._process_ended)
         self._tasks = [asyncio.create_task(self._converse()), asyncio.create_task(self._await_end())]
 
@@ -81,7 +83,6 @@ class Attached:
 
     async def close(self) -> None:
         """Lets go. The machine is left as it is."""
-        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,9 +126,11 @@ class Attached:
         reader, writer = await asyncio.open_unix_connection(str(path))
         self.guest.begin_anew()
         self._writer = writer
+        self._heard = False
+        pings = asyncio.create_task(self._ping(writer))
         try:
-            writer.write(PING)
             while chunk := await reader.read(READ_BYTES):
+                self._heard = True
                 before = (self.guest.state, self.guest.last_words)
                 writer.write(self.guest.hear(chunk, loop.time()))
                 await writer.drain()
@@ -135,4 +138,12 @@ class Attached:
                     self._guest_changed()
         finally:
             self._writer = None
+            pings.cancel()
             writer.close()
+
+    async def _ping(self, writer: asyncio.StreamWriter) -> None:
+        """Until the guest has answered on this connection and said that its process runs. What it says right after a
+        connection changes hands may be lost: its kernel still takes us for away."""
+        while not writer.is_closing() and not (self._heard and self.guest.state in ("started", "ended")):
+            writer.write(PING)
+            await asyncio.sleep(PING_SLOWLY_S if self._heard else PING_AGAIN_S)

@@ -129,6 +129,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             assert host.machines_of(state) == []
             assert host.cgroups_of(digest(str(state), length=8)) == []
             assert links(namespace) == ["lo"]
+            assert not (Path("/run/trueup") / digest(str(state), length=8)).exists()
 
 
 def links(namespace: str) -> list[str]:

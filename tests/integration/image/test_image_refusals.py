@@ -51,6 +51,15 @@ async def test_a_registry_that_is_away(new_store: NewStore) -> None:
         assert (error.code, type(error)) == ("registry_unreachable", Transient)
 
 
+async def test_the_same_digest_in_two_registries_fails_for_each_in_its_own_way(
+    new_store: NewStore, registry: Registry
+) -> None:
+    store, digest = new_store(), "0" * 64
+    here, away = f"{registry.address}/none@sha256:{digest}", f"127.0.0.1:9/none@sha256:{digest}"
+    results = await asyncio.gather(store.ensure(here), store.ensure(away), return_exceptions=True)
+    assert [getattr(result, "code", "") for result in results] == ["image_not_found", "registry_unreachable"]
+
+
 async def test_a_registry_that_hangs(new_store: NewStore, tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda reader, writer: asyncio.sleep(3600), "127.0.0.1", 0)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
