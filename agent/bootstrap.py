@@ -1,7 +1,7 @@
 """Where the agent's real parts are put together. Called by `agent.__main__`.
 
-The guest's files are built or found, the accelerator and the network are chosen, the drivers made; then the node's loop,
-reports, heartbeats and plans run side by side until the program is told to stop. Machines live on.
+The guest's files are built or found, the accelerator and the network are chosen, the drivers made; then the node's
+loop, reports, heartbeats and plans run side by side until the program is told to stop. Machines live on.
 """
 
 from __future__ import annotations

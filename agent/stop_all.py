@@ -1,5 +1,5 @@
-"""Stops every machine of a state folder and removes what was made for them. Called by `agent.__main__`, for operators and
-for the end of a demonstration; the agent itself must not run. Volumes, images and the node's identity stay.
+"""Stops every machine of a state folder and removes what was made for them. Called by `agent.__main__`, for operators
+and for the end of a demonstration; the agent itself must not run. Volumes, images and the node's identity stay.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from agent.actors import STOP_GRACE_S
@@ -46,7 +47,15 @@ async def stop_all(settings: Settings) -> None:
         await Cgroups(node_key(state), 0).tear_down()
         if known and known.network == "bridge" and os.geteuid() == 0:
             await BridgeNetwork(node_key(state), known.subnet).tear_down()
+        _remove_run_folder(run_folder)
         _log.info("all machines of this node are stopped", state=str(state))
+
+
+def _remove_run_folder(run_folder: Path) -> None:
+    """Only what is ours: an operator may have named a folder that has other things."""
+    shutil.rmtree(run_folder / "sealed", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        run_folder.rmdir()
 
 
 def _forget_unfinished(state: Path) -> None:

@@ -208,7 +208,7 @@ async def broken_manifest(story: Story) -> None:
     row = await story.revision(commit, "refused")
     finding = row["findings"][0]
     where = f"{finding['path']}:{finding['line']}:{finding['column']}"
-    story.narrator.say(f"{where}: {finding['message']} {finding['fix']}")
+    story.narrator.say(f"{where}: {finding['message']}; {finding['fix']}")
     story.narrator.check(
         "the finding names file and line", finding["path"] == SITE_MANIFEST and finding["line"] > 1, where
     )
@@ -328,8 +328,8 @@ CHAPTERS = (
     stop_controller,
     keep_data,
     broken_manifest,
-    bad_images,
     revert,
+    bad_images,
     remove_app,
     history,
 )

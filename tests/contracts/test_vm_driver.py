@@ -197,3 +197,25 @@ async def test_nothing_is_known_of_a_machine_that_never_was(rig: Rig) -> None:
     await driver.kill("i-other")
     await driver.remove("i-other")
     await driver.close()
+
+
+@pytest.mark.guest
+async def test_a_machine_is_found_without_what_was_written_of_it(tmp_path: Path) -> None:
+    """The agent died before it wrote the process id down, or the file is torn: still no second machine is started."""
+    made = await qemu_rig(tmp_path)
+    driver = made.driver()
+    try:
+        first = await driver.ensure(made.spec)
+        [file] = (tmp_path / "vm").glob("*.json")
+        for damage in (file.unlink, lambda: file.write_text("{"), lambda: None):
+            damage()
+            await driver.close()
+            driver = made.driver()
+            assert (await driver.observe(ID)) == Machine("alive", boot_id=first.boot_id, epoch=1)
+            assert (await driver.ensure(made.spec)).boot_id == first.boot_id
+            assert len(host.machines_of(tmp_path)) == 1
+    finally:
+        await driver.kill(ID)
+        await driver.remove(ID)
+        await driver.close()
+        shutil.rmtree(run_folder(), ignore_errors=True)

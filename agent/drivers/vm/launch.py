@@ -33,7 +33,7 @@ async def launch(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        
+        pass_fds=inherited,
         start_new_session=True,
     )
     printed, errors = await launcher.communicate()

@@ -71,13 +71,13 @@ class Agent:
         arguments += ["--network", "bridge", "--memory", "1Gi"]
         log = (self._state.parent / "agent.log").open("ab")
         self._process = await asyncio.create_subprocess_exec(
-            *self._command(*arguments), cwd=host.REPOSITORY, stdout=log, stderr=log
+            *self._command(*arguments), cwd=host.REPOSITORY, stdout=log, stderr=log, start_new_session=True
         )
         log.close()
 
     async def end(self, number: signal.Signals) -> int:
         assert self._process is not None
-        self._process.send_signal(number)
+        os.killpg(self._process.pid, number)  # as a terminal or a service manager does it: the whole group
         return await asyncio.wait_for(self._process.wait(), 15)
 
     async def stop_all(self) -> None:
