@@ -42,9 +42,8 @@ from kit.codec import to_json
 from kit.control_plane import ControlPlane
 from kit.errors import TrueupError
 from kit.follow import follow_plan
-from kit.wire import Enrolment
+from kit.wire import MACHINE_OVERHEAD_BYTES, Enrolment
 
-OVERHEAD_BYTES = {"kvm": 96 << 20, "tcg": 224 << 20}  # qemu itself, its translation cache, and page tables
 _log = logs.get("agent")
 
 
@@ -124,7 +123,7 @@ async def _node(
         network=network,
         volumes=Volumes(state),
         secrets=Secrets(control_plane.get_json, settings.node_id, identity, run_folder / "sealed"),
-        cgroups=Cgroups(node_key(state), OVERHEAD_BYTES[accelerator]),
+        cgroups=Cgroups(node_key(state), MACHINE_OVERHEAD_BYTES[accelerator]),
     )
     volumes = VolumeKeeper(host.volumes, ledger, reporter, clock, rng)
     boots = asyncio.Semaphore(settings.boots_max)

@@ -15,7 +15,7 @@ from agent.boot_archive import boot_archive, volume_serials
 from agent.core.model import InstanceRecord
 from agent.ports import Disk, Host, Link, MachineSpec
 from agent.volumes import VolumeKeeper
-from kit.wire import SecretRef
+from kit.wire import GUEST_KERNEL_BYTES, SecretRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Preparation:
         spec = MachineSpec(
             instance_id=instance_id,
             epoch=record.epoch,
-            memory_bytes=workload.memory_bytes,
+            memory_bytes=workload.memory_bytes + GUEST_KERNEL_BYTES,
             vcpus=max(1, math.ceil(workload.cpu)),
             disks=(Disk("root", image.rootfs, read_only=True), layer, *volumes),
             link=link,

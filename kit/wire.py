@@ -218,6 +218,14 @@ class Enrolment:
     agent_version: str
 
 
+GUEST_KERNEL_BYTES = 72 << 20
+"""What the guest's kernel keeps for itself. A machine gets it on top, so that the workload has what its manifest
+says."""
+
+MACHINE_OVERHEAD_BYTES = {"kvm": GUEST_KERNEL_BYTES + (96 << 20), "tcg": GUEST_KERNEL_BYTES + (224 << 20)}
+"""What a machine may cost its node above its workload's memory, by accelerator: the guest's kernel, qemu, and under
+software emulation its translation cache. The agent limits a machine to this; the scheduler counts it."""
+
 REASON_CODES = (
     "image_pull_failed",
     "image_not_found",

@@ -59,6 +59,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """The right to act as one loop (`lease`: "scheduler", "git/main", ...). A newer holder has a greater epoch; what an
+    older one still tries to append is refused with a Conflict of kind "fence"."""
+
+    lease: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """What a decision asks of the log: all of it in one transaction, contiguous, or none of it.
 
@@ -74,6 +83,7 @@ class Append:
     expected: Mapping[tuple[str, str], int]
     take: tuple[Claim, ...] = ()
     free: tuple[Claim, ...] = ()
+    fence: Fence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.demo", description=__doc__)
     parser.add_argument("--stay", action="store_true", help="keep everything running after the first chapter")
     names = [chapter.__name__ for chapter in scenario.CHAPTERS]
-    parser.add_argument("--chapter", action="append", choices=names, help="tell the first and only these (later ones need earlier ones)")
+    parser.add_argument("--chapter", action="append", choices=names, help="the first and only these; repeatable")
     parser.add_argument("--no-root", action="store_true", help="do without namespaces even as root")
     arguments = parser.parse_args(argv)
     hosts = None if os.geteuid() != 0 or arguments.no_root else Hosts(f"trueup-{os.getpid()}")

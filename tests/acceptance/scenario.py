@@ -46,7 +46,9 @@ class Story:
     async def revision(self, commit: str, status: str, within_s: float = 20.0) -> dict[str, Any]:
         async def look() -> tuple[dict[str, Any] | None, str]:
             row = await self.fleet.revision(commit)
-            return (row if row and row["status"] == status else None), row["status"] if row else "not seen yet"
+            seen = row["status"] if row else "not seen yet"
+            wanted = ("applied", "converged") if status == "applied" else (status,)
+            return (row if seen in wanted else None), seen
 
         return await self.narrator.until(f"commit {commit[:8]} is {status}", look, within_s)
 

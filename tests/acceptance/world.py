@@ -26,7 +26,7 @@ CACHE = ROOT / ".cache"
 BIN = Path(TRUEUP).parent
 CONTROLLER_PORT = 7340
 REGISTRY_PORT = 5000
-NODE_MEMORY = "2Gi"
+NODE_MEMORY = "4Gi"
 SITE = "site.example.test"
 NOTES = "notes.example.test"
 

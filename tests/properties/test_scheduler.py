@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.model import UpdatePolicy, VolumeUse
 from reconciler.core.replay import replay
-from tests.unit.scheduler.world import World, app, app_id, process, secret, used_memory_bytes, volume
+from tests.unit.scheduler.world import OVERHEAD_MIB, World, app, app_id, process, secret, used_memory_bytes, volume
 
 NODES = ("node-a", "node-b", "node-c")
 BAD = "v3"
@@ -133,7 +133,7 @@ def _world(memory_mib: int) -> World:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(operations, max_size=40))
 def test_promises_hold_in_every_history(history: list[tuple[Any, ...]]) -> None:
-    world, declared = _world(memory_mib=400), dict[str, Any]()  # two of web, or one of db
+    world, declared = _world(memory_mib=2 * (128 + OVERHEAD_MIB) + 16), dict[str, Any]()  # two of web, or one of db
     for operation in history:
         _apply(world, declared, operation)
     _checked_pass(world)
@@ -145,7 +145,7 @@ def test_promises_hold_in_every_history(history: list[tuple[Any, ...]]) -> None:
 def test_when_faults_stop_everything_converges_and_then_nothing_is_written(
     history: list[tuple[Any, ...]], replicas: int
 ) -> None:
-    world, declared = _world(memory_mib=1500), dict[str, Any]()
+    world, declared = _world(memory_mib=1500 + 8 * OVERHEAD_MIB), dict[str, Any]()
     for operation in history:
         _apply(world, declared, operation)
     for node_id in NODES:

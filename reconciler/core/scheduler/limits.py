@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-INSTANCE_OVERHEAD_BYTES = 64 << 20
-"""What a machine costs its node above its guest's memory. Counted for every instance that is not stopped."""
-
 ACTIONS_MAX = 200
 """Per pass: one append of bounded size. What is left over follows in the next pass, at once."""
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.scheduler.groups import Group
-from reconciler.core.scheduler.limits import FIRST_HOST, INSTANCE_OVERHEAD_BYTES
+from reconciler.core.scheduler.limits import FIRST_HOST
 from reconciler.core.scheduler.snapshot import Instance, Node, Snapshot
 
 _MEBIBYTE = 1 << 20
@@ -49,7 +49,7 @@ class Placement:
         self._members = Counter[tuple[str, str, str]]()
         self._placed = Counter[tuple[str, str, str]]()
         for instance in live:
-            self._used[instance.node_id] += instance.workload.memory_bytes + INSTANCE_OVERHEAD_BYTES
+            self._used[instance.node_id] += instance.workload.memory_bytes + self._overhead_bytes(instance.node_id)
             self._members[instance.node_id, instance.app, instance.process] += 1
         self._addresses = {each.workload.address for each in snapshot.instances}
         self._mounted = {(m.volume_id, m.read_only, each.instance_id) for each in live for m in each.mounts}
@@ -83,11 +83,11 @@ class Placement:
         eligible = self._at_home(group, active)
         if isinstance(eligible, NoPlace):
             return eligible
-        needed = group.target.workload.memory_bytes + INSTANCE_OVERHEAD_BYTES
+        wanted = group.target.workload.memory_bytes
         free = {node.node_id: self._free(node, leaving) for node in eligible}
-        fitting = [node for node in eligible if free[node.node_id] >= needed]
+        fitting = [node for node in eligible if free[node.node_id] >= wanted + node.overhead_bytes]
         if not fitting:
-            return _no_memory(group, needed, free)
+            return _no_memory(wanted, max(eligible, key=lambda node: free[node.node_id] - node.overhead_bytes), free)
         trouble = Counter(each.node_id for each in (*group.broken, *_gone_wrong(group)))
         return min(fitting, key=lambda node: self._rank(group, node, trouble))
 
@@ -98,7 +98,7 @@ class Placement:
 
     def _free(self, node: Node, leaving: tuple[Instance, ...]) -> int:
         going = [each for each in leaving if each.node_id == node.node_id and each.live]
-        freed = sum(each.workload.memory_bytes + INSTANCE_OVERHEAD_BYTES for each in going)
+        freed = sum(each.workload.memory_bytes + node.overhead_bytes for each in going)
         return node.memory_bytes - self._used[node.node_id] + freed
 
     def _volume_refusal(self, group: Group, leaving: tuple[Instance, ...]) -> NoPlace | None:
@@ -133,6 +133,10 @@ class Placement:
             )
         return fresh
 
+    def _overhead_bytes(self, node_id: str) -> int:
+        node = self._snapshot.nodes.get(node_id)
+        return node.overhead_bytes if node is not None else 0
+
     def _address(self, node: Node) -> str:
         """The log's position counts on with every allocation, so an address comes again only after all others; a subnet
         is taken round from its first free host."""
@@ -147,7 +151,7 @@ class Placement:
 
     def _take(self, group: Group, node: Node, address: str, volumes: list[str]) -> None:
         self._given += 1
-        self._used[node.node_id] += group.target.workload.memory_bytes + INSTANCE_OVERHEAD_BYTES
+        self._used[node.node_id] += group.target.workload.memory_bytes + node.overhead_bytes
         self._members[node.node_id, group.app.app_id, group.process] += 1
         self._placed[node.node_id, group.app.app_id, group.process] += 1
         self._addresses.add(address)
@@ -162,13 +166,10 @@ def _gone_wrong(group: Group) -> tuple[Instance, ...]:
     return tuple(each for each in group.leaving if each.spec_hash == group.target.spec_hash and each.status == "failed")
 
 
-def _no_memory(group: Group, needed: int, free: dict[str, int]) -> NoPlace:
-    most = max(free.values())
-    best = min(node_id for node_id, value in free.items() if value == most)
-    own = group.target.workload.memory_bytes // _MEBIBYTE
-    overhead = INSTANCE_OVERHEAD_BYTES // _MEBIBYTE
+def _no_memory(wanted_bytes: int, best: Node, free: Mapping[str, int]) -> NoPlace:
+    own, overhead = wanted_bytes // _MEBIBYTE, best.overhead_bytes // _MEBIBYTE
     message = (
-        f"it needs {needed // _MEBIBYTE} MiB ({own} and {overhead} for the machine); "
-        f"the most that is free is {max(most, 0) // _MEBIBYTE} MiB on {best}"
+        f"it needs {own + overhead} MiB ({own} and {overhead} for the machine); "
+        f"the most that is free is {max(free[best.node_id], 0) // _MEBIBYTE} MiB on {best.node_id}"
     )
     return NoPlace("no_capacity_memory", message)

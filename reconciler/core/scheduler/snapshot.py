@@ -12,7 +12,7 @@ from typing import Any
 
 from kit.codec import from_json
 from kit.errors import TrueupError
-from kit.wire import Mount, Workload
+from kit.wire import MACHINE_OVERHEAD_BYTES, Mount, Workload
 from reconciler.core.model import AppSpec, ResourceId
 
 Doc = Mapping[str, Any]
@@ -88,9 +88,12 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """`overhead_bytes`: what each machine costs the node above its workload's memory."""
+
     node_id: str
     subnet: str
     memory_bytes: int
+    overhead_bytes: int
     active: bool
 
 
@@ -220,7 +223,13 @@ def _instance(row: Doc) -> Instance:
 
 
 def _node(row: Doc) -> Node:
-    return Node(row["node_id"], row["subnet"], row["memory_bytes"], active=(row.get("state") or "active") == "active")
+    return Node(
+        row["node_id"],
+        row["subnet"],
+        row["memory_bytes"],
+        MACHINE_OVERHEAD_BYTES.get(row["accelerator"], max(MACHINE_OVERHEAD_BYTES.values())),
+        active=(row.get("state") or "active") == "active",
+    )
 
 
 def _secret(row: Doc) -> Secret:

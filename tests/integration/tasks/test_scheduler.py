@@ -48,7 +48,7 @@ async def test_a_rollout_and_its_return(controller: Controller) -> None:
 
 async def test_of_two_schedulers_that_decide_on_the_same_state_one_gets_through(controller: Controller) -> None:
     """A leader that was paused before its append comes back with an old decision."""
-    await controller.enrol("node-a", memory_mib=512)
+    await controller.enrol("node-a", memory_mib=1536)
     await controller.commit(app("first", web=process()))
     await controller.scheduler.one_pass()
     paused = controller.another()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 
-from tests.unit.scheduler.world import World, app, process, used_memory_bytes
+from tests.unit.scheduler.world import OVERHEAD_MIB, ROOM_MIB, World, app, process, used_memory_bytes
 
 
 def test_memory_counts_the_overhead_of_each_machine() -> None:
     world = World()
-    world.node("node-a", memory_mib=255)
+    world.node("node-a", memory_mib=2 * ROOM_MIB - 1)
     world.commit(app(web=process(memory_mib=64, replicas=2)))
     actions = world.run_pass()
     assert len(actions.allocate) == 1
     (said,) = actions.unschedulable
     assert said.reason == "no_capacity_memory"
-    assert said.message == "it needs 128 MiB (64 and 64 for the machine); the most that is free is 127 MiB on node-a"
-    world.node("node-b", memory_mib=128)
+    assert said.message == (
+        f"it needs {ROOM_MIB} MiB (64 and {OVERHEAD_MIB} for the machine); "
+        f"the most that is free is {ROOM_MIB - 1} MiB on node-a"
+    )
+    world.node("node-b", memory_mib=ROOM_MIB)
     actions = world.run_pass()
     assert [each.node_id for each in actions.allocate] == ["node-b"]
     assert [each.process for each in actions.schedulable] == ["web"]
@@ -24,14 +27,14 @@ def test_memory_counts_the_overhead_of_each_machine() -> None:
 
 def test_a_full_cluster_keeps_serving_and_says_why_the_new_release_waits() -> None:
     world = World()
-    world.node("node-a", memory_mib=256)
+    world.node("node-a", memory_mib=2 * ROOM_MIB)
     world.commit(app(web=process("v1", replicas=2)))
     world.settle()
     world.commit(app(web=process("v2", replicas=2)))
     world.settle()
     assert {row["workload"]["image"][-2:] for row in world.ready()} == {"v1"}
     assert world.app_row()["unschedulable"]["web"]["reason"] == "no_capacity_memory"
-    world.node("node-b", memory_mib=256)
+    world.node("node-b", memory_mib=2 * ROOM_MIB)
     world.settle()
     assert {row["workload"]["image"][-2:] for row in world.ready()} == {"v2"}
     assert world.app_row()["unschedulable"] == {}
@@ -39,12 +42,12 @@ def test_a_full_cluster_keeps_serving_and_says_why_the_new_release_waits() -> No
 
 def test_draining_instances_still_use_their_memory() -> None:
     world = World()
-    world.node("node-a", memory_mib=256)
+    world.node("node-a", memory_mib=2 * ROOM_MIB)
     world.commit(app("one", web=process(replicas=2)))
     world.settle()
     world.commit(app("one", web=process(replicas=0)), app("two", web=process()))
     assert not world.run_pass().allocate
-    assert used_memory_bytes(world, "node-a") == 256 << 20
+    assert used_memory_bytes(world, "node-a") == 2 * ROOM_MIB << 20
     world.settle()
     assert len(world.ready(name="two")) == 1
 

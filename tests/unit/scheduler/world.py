@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from kit.codec import to_json
-from kit.wire import Endpoint, Enrolment, InstanceReport, InstanceStatus, Port
+from kit.wire import MACHINE_OVERHEAD_BYTES, Endpoint, Enrolment, InstanceReport, InstanceStatus, Port
 from reconciler.core.commands import Append, Appended, Conflict, DeclareResource, GitCommand, RemoveResource
 from reconciler.core.decide.git import GitState, decide_revision
 from reconciler.core.decide.instances import Known, decide_report
@@ -31,6 +31,9 @@ from reconciler.store.placement import Known as KnownLog
 from reconciler.store.placement import place
 
 MIB = 1 << 20
+OVERHEAD_MIB = MACHINE_OVERHEAD_BYTES["kvm"] // MIB
+ROOM_MIB = 64 + OVERHEAD_MIB
+"""What one instance of 64 MiB takes of its node."""
 ORG, PROJECT, ENV = "acme", "shop", "prod"
 SOURCE = "main"
 STATUSES = get_args(InstanceStatus)
@@ -85,7 +88,7 @@ class World:
 
     def node(self, node_id: str, memory_mib: int = 4096) -> None:
         number = int.from_bytes(node_id.encode()[-2:], "big")
-        enrolment = Enrolment(node_id, f"fd00:{number:x}::/64", memory_mib * MIB, 4.0, 1 << 40, "age1x", "tcg", "1")
+        enrolment = Enrolment(node_id, f"fd00:{number:x}::/64", memory_mib * MIB, 4.0, 1 << 40, "age1x", "kvm", "1")
         self._append(decide_enrolment(self.views["nodes"].get(node_id), enrolment, Cause("system", node_id, "")))
 
     def node_state(self, node_id: str, state: str) -> None:
@@ -241,4 +244,4 @@ def used_memory_bytes(world: World, node_id: str) -> int:
     rows = [
         row for row in world.views["instances"].values() if row["node_id"] == node_id and row["status"] != "stopped"
     ]
-    return sum(row["workload"]["memory_bytes"] + 64 * MIB for row in rows)
+    return sum(row["workload"]["memory_bytes"] + OVERHEAD_MIB * MIB for row in rows)
