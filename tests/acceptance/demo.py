@@ -19,8 +19,9 @@ from pathlib import Path
 from kit.control_plane import ControlPlane
 from tests.acceptance import scenario
 from tests.acceptance.hosts import Hosts
+from tests.acceptance.images import build_images
 from tests.acceptance.narrator import CheckFailed, Narrator
-from tests.acceptance.world import ROOT, World
+from tests.acceptance.world import CACHE, ROOT, World
 
 EXAMPLES = ROOT / "examples-repo"
 
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
     hosts = None if os.geteuid() != 0 or arguments.no_root else Hosts(f"trueup-{os.getpid()}")
     narrator = Narrator()
     try:
+        build_images(CACHE / "images")  # before the namespace is entered: inside there is no way out to packages
         if hosts:
             hosts.open()
             enter(hosts.prefix)

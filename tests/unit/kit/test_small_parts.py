@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,15 +50,23 @@ def test_an_error_says_whether_a_retry_helps() -> None:
     assert refusal.endswith("To mend it: mend it")
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Programs set logging up once; a test must not leave its set-up to the others."""
+    loggers = [logging.getLogger(), logging.getLogger("trueup")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("logging_as_before")
 def test_logs_are_json_lines_and_blank_what_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     monkeypatch.setattr(sys, "stderr", output)
-    before = logging.getLogger().handlers[:]
-    try:
-        logs.setup(form="json")
-        logs.get("agent").info("started", instance_id="i-1", node_token="canary", detail="x" * 9000)
-    finally:
-        logging.getLogger().handlers[:] = before
+    logs.setup(form="json")
+    logs.get("agent").info("started", instance_id="i-1", node_token="canary", detail="x" * 9000)
     line = json.loads(output.getvalue())
     assert line["component"] == "agent"
     assert line["instance_id"] == "i-1"
