@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a fresh Debian 12 needs; each does its own set-up.
 PY := .venv/bin/python
 
-.PHONY: setup demo up test check bench lock clean
+.PHONY: setup demo up test test-long check bench lock clean
 
 setup:           ## install what is missing: Debian packages, .venv, the guest kernel
 	@bash deploy/setup.sh
@@ -20,6 +20,9 @@ check: setup     ## formatting, lint, types, layers
 
 test: check      ## everything that CI runs, real guests and the demo included
 	@$(PY) -m pytest
+
+test-long: setup ## what is too long for every day: crashes of Postgres by the hundred
+	@TRUEUP_KILL_ROUNDS=100 $(PY) -m pytest --timeout=3600 tests/integration/store/test_durability.py
 
 bench: setup     ## run every benchmark and write docs/PERFORMANCE.md
 	@$(PY) -m tests.bench --all

@@ -1,17 +1,20 @@
 """The frame of a long-running program: logs, signals, exit codes. Used by the mains of controller, agent and edge.
 
 SIGTERM and SIGINT set the stop event once; the program drains and returns. A second signal ends it at once.
+What it starts (haproxy, nft, mkfs) is found in the system's folders too, which Debian leaves off most users' PATH.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 
 from kit.errors import TrueupError
 
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 EXIT_OK = 0
 EXIT_GENERIC = 1
 EXIT_USAGE = 2
@@ -21,6 +24,7 @@ EXIT_INTERNAL = 7
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Runs `main(stop)` to its end and returns the exit code."""
+    os.environ["PATH"] = with_system_folders(os.environ.get("PATH", ""))
     try:
         asyncio.run(_with_signals(main))
     except TrueupError as error:
@@ -29,6 +33,12 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     except KeyboardInterrupt:
         return 130
     return EXIT_OK
+
+
+def with_system_folders(path: str) -> str:
+    """A PATH that names them too, behind what it had."""
+    named = path.split(os.pathsep) if path else [os.defpath]
+    return os.pathsep.join((*named, *(folder for folder in SYSTEM_FOLDERS if folder not in named)))
 
 
 def exit_code(error: TrueupError) -> int:

@@ -1,16 +1,24 @@
 """The only place where the controller's real parts are wired together.
 
-Called by `reconciler.__main__` for `trueup controller`. Starts the store, then the loops, then the server; stops them
-in the reverse order. A loop never ends by itself: one that does is a bug, and stops the program so that its supervisor
-starts it anew.
+Called by `reconciler.__main__` for `trueup controller`. In this order: the lock of the state folder, the keys, the
+store (waited for at most `start_timeout_s`), the loops, the server; stopped in the reverse order, each with a bound. A
+loop never ends by itself: one that does is a bug, and stops the program so that its supervisor starts it anew.
+
+Several controllers may share one database, each with a state folder of its own. All of them serve reads, streams and
+agents and keep the views; a loop that decides runs where its lease is held (`reconciler.leadership`). Exit codes: 0
+after a stop, 1 for a refusal or a bug, 2 for wrong settings, 6 for what may go by itself (Postgres away, disk full).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 from kit import logs
@@ -19,19 +27,22 @@ from kit.clock import Clock, SystemClock
 from kit.errors import Bug, Transient
 from kit.files import write_atomically
 from reconciler import keys
+from reconciler.core.commands import Fence
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.clone import BareClone
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
+from reconciler.leadership import Leadership
 from reconciler.secret_delivery import SecretDelivery
 from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
 from reconciler.server.deps import Deps
 from reconciler.server.deps import Handlers as Writes
 from reconciler.settings import ControllerSettings
+from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
-from reconciler.store.store import Store, opened_store
+from reconciler.store.store import Store, open_store
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.nodes import NodeWatch
 from reconciler.tasks.projector import Projector
@@ -39,17 +50,31 @@ from reconciler.tasks.scheduler import Scheduler
 from reconciler.vault import Vault
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+START_BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
+DRAIN_SHARE = 0.8
+"""Of the time that a stop may take: for the loops to end by themselves, so that their leases can still be released."""
 REGISTER_BACKOFF = Backoff(first_s=0.5, cap_s=15.0)
 _log = logs.get("controller")
 
 
 async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
     """Until `stop` is set. Raises `Refusal` or `Transient` when it cannot start."""
-    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    vault = Vault.open_or_create(settings.state / keys.PLATFORM_KEY)
-    store_settings = StoreSettings(state_dir=settings.state, database_url=settings.database_url)
-    async with opened_store(store_settings) as store:
-        controller = Controller(settings, store, vault, SystemClock(), random.Random())  # noqa: S311  # jitter
+    with _disk_full_is_transient(settings.state):
+        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with state_lock(settings.state):
+            path = keys.shared_file(settings.platform_key_file, settings.state / keys.PLATFORM_KEY, "platform")
+            vault = Vault.open_or_create(path)
+            token_key = keys.token_key(settings.state, settings.token_key_file)
+            await _run(settings, vault, token_key, stop)
+
+
+async def _run(settings: ControllerSettings, vault: Vault, token_key: bytes, stop: asyncio.Event) -> None:
+    clock, rng = SystemClock(), random.Random()  # noqa: S311  # jitter
+    store = await _store_once_it_is_there(settings, stop, clock, rng)
+    if store is None:
+        return
+    try:
+        controller = Controller(settings, store, vault, token_key, clock, rng)
         async with (
             controller.loops() as watch,
             HttpServer(build_app(controller.deps()), settings.listen_host, settings.listen_port) as server,
@@ -59,21 +84,64 @@ async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
             await asyncio.wait((asyncio.ensure_future(stop.wait()), watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
                 watch.result()
-        _log.info("stopped")
+            _log.info("stopping")
+    finally:
+        await store.close()
+    _log.info("stopped")
+
+
+async def _store_once_it_is_there(
+    settings: ControllerSettings, stop: asyncio.Event, clock: Clock, rng: random.Random
+) -> Store | None:
+    """Postgres may come up later than this program. None: told to stop first."""
+    store_settings = StoreSettings(state_dir=settings.state, database_url=settings.database_url)
+    holder = settings.controller_name or f"{socket.gethostname()}/{os.getpid()}"
+    deadline_s, failures = clock.now_s() + settings.start_timeout_s, 0
+    while not stop.is_set():
+        try:
+            return await open_store(store_settings, clock=clock, holder=holder)
+        except Transient as error:
+            failures += 1
+            delay_s = START_BACKOFF.delay_s(failures, rng)
+            if error.code == "disk_full" or clock.now_s() + delay_s > deadline_s:
+                raise
+            _log.warning("the store does not open, trying again", next_try_s=round(delay_s, 1), why=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await stop.wait()
+    return None
+
+
+@contextlib.contextmanager
+def _disk_full_is_transient(state: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise Transient(
+            f"write into the state folder {state}", str(error), fix="free disk space there", code="disk_full"
+        ) from error
 
 
 class Controller:
     """The parts of one controller process."""
 
     def __init__(
-        self, settings: ControllerSettings, store: Store, vault: Vault, clock: Clock, rng: random.Random
+        self,
+        settings: ControllerSettings,
+        store: Store,
+        vault: Vault,
+        token_key: bytes,
+        clock: Clock,
+        rng: random.Random,
     ) -> None:
         ids = UlidIds()
         self._settings = settings
         self._store = store
         self._clock = clock
         self._rng = rng
-        self._key = keys.token_key(settings.state)
+        self._key = token_key
         self._source = Source(
             source_id=settings.source,
             org=settings.org,
@@ -85,7 +153,6 @@ class Controller:
         )
         clone = BareClone(settings.state, self._source)
         self._handlers = Handlers(store.log, store.views, ids, clock)
-        self._delivery = SecretDelivery(vault, {self._source.source_id: clone})
         self._projector = Projector(store.log, store.writer, sorted(PROJECTIONS), clock, rng)
         self._scheduler = Scheduler(store.log, store.views, self._handlers, ids, clock, rng)
         self._nodes = NodeWatch(
@@ -108,6 +175,7 @@ class Controller:
             rng=rng,
             interval_s=settings.poll_interval_s,
         )
+        self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
     @contextlib.asynccontextmanager
     async def loops(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -115,9 +183,11 @@ class Controller:
         stop = asyncio.Event()
         loops: dict[str, Loop] = {
             "projector": self._projector.run,
-            "git sync": self._sync,
-            "scheduler": self._scheduler.run,
-            "nodes": self._nodes.run,
+            "git sync": self._led(
+                f"git/{self._source.source_id}", self._sync, standby=self._git.follow, trouble=lambda: self._git.trouble
+            ),
+            "scheduler": self._led("scheduler", self._scheduler.run),
+            "nodes": self._led("nodes", self._nodes.run),
         }
         tasks = {asyncio.create_task(loop(stop), name=name) for name, loop in loops.items()}
         watch = asyncio.create_task(_first_to_end(tasks))
@@ -131,13 +201,33 @@ class Controller:
                 task.cancel()
             await asyncio.gather(watch, *tasks, return_exceptions=True)
 
-    async def _sync(self, stop: asyncio.Event) -> None:
+    def _led(
+        self,
+        lease: str,
+        lead: Callable[[asyncio.Event, Fence], Coroutine[Any, Any, None]],
+        *,
+        standby: Loop | None = None,
+        trouble: Callable[[], str] = str,
+    ) -> Loop:
+        return Leadership(
+            lease=lease,
+            leases=self._store.leases,
+            lead=lead,
+            clock=self._clock,
+            rng=self._rng,
+            ttl_s=self._settings.lease_ttl_s,
+            drain_s=self._settings.drain_timeout_s * DRAIN_SHARE,
+            standby=standby,
+            trouble=trouble,
+        ).run
+
+    async def _sync(self, stop: asyncio.Event, fence: Fence) -> None:
         """A source that cannot be registered now is tried again; what it holds is read after that."""
         failures = 0
         while not stop.is_set():
             try:
                 await self._handlers.register_source(self._source)
-                await self._git.run(stop)
+                await self._git.run(stop, fence)
             except Transient as error:
                 failures += 1
                 _log.warning("source not registered", source=self._source.source_id, why=str(error))
@@ -159,6 +249,9 @@ class Controller:
             look=self._look,
             token_key=self._key,
             source_troubles=self._troubles,
+            heartbeat_ages_s=self._store.heartbeats.ages_s,
+            leases=self._store.leases.rows,
+            lags_s=self._store.views.lags_s,
             clock=self._clock,
         )
 

@@ -20,9 +20,20 @@ PLATFORM_KEY = "platform.agekey"
 _KEY_BYTES = 32
 
 
-def token_key(state: Path) -> bytes:
+def shared_file(given: Path | None, default: Path, what: str) -> Path:
+    """The key file to use. One that was named has to be there: every controller of a fleet has the same keys, and one
+    that made its own would refuse the others' tokens and misread their secrets."""
+    if given is None:
+        return default
+    if not given.is_file():
+        fix = "copy it, with mode 600, from the state folder of the first controller"
+        raise Refusal(f"read the {what} key {given}", "there is no such file", fix=fix, code="key_missing")
+    return given
+
+
+def token_key(state: Path, given: Path | None = None) -> bytes:
     """The key under which all tokens are made; a new one if there is none. Deleting the file takes all tokens back."""
-    path = state / TOKEN_KEY
+    path = shared_file(given, state / TOKEN_KEY, "token")
     try:
         key = _read_private(path)
     except FileNotFoundError:

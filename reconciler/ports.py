@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from reconciler.core.commands import Append, AppendResult
+from reconciler.core.event_filter import EventFilter
 from reconciler.core.events import Event
+
+__all__ = ["Doc", "EventFilter", "EventLog", "Head", "ViewSnapshot", "Views"]
 
 Doc = Mapping[str, Any]
 
@@ -18,17 +21,6 @@ class Head:
 
     log_id: str
     last_event_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """All given fields must match; empty ones do not filter."""
-
-    aggregate_types: tuple[str, ...] = ()
-    aggregate_id: str = ""
-    event_types: tuple[str, ...] = ()
-    commit: str = ""  # a prefix of the commit id, at least 4 digits
-    command_id: str = ""
 
 
 class EventLog(Protocol):

@@ -8,8 +8,9 @@ logged.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from kit.errors import Refusal
+from kit.errors import Refusal, Transient, TrueupError
 from reconciler.core.model import ResourceId
 from reconciler.git.clone import BareClone
 from reconciler.ports import Doc
@@ -17,14 +18,25 @@ from reconciler.vault import Vault
 
 
 class SecretDelivery:
-    """`clones`: source name -> its clone. Blobs are looked for in the source that declared the secret's app."""
+    """`clones`: source name -> its clone. Blobs are looked for in the source that declared the secret's app. `refresh`
+    returns after the next fetch."""
 
-    def __init__(self, vault: Vault, clones: dict[str, BareClone]) -> None:
+    def __init__(
+        self, vault: Vault, clones: dict[str, BareClone], refresh: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._vault = vault
         self._clones = clones
+        self._refresh = refresh
 
     async def seal_for(self, instance: Doc, node: Doc) -> bytes:
         """The file, encrypted to the node's recipient. `Refusal` with code "secrets_missing" when a value is gone."""
+        try:
+            return await asyncio.to_thread(self._seal_for, instance, node)
+        except TrueupError:
+            if self._refresh is None:
+                raise
+        # Another controller applied the commit, and this one's clone may not have it yet.
+        await self._refresh()
         return await asyncio.to_thread(self._seal_for, instance, node)
 
     def _seal_for(self, instance: Doc, node: Doc) -> bytes:
@@ -35,7 +47,7 @@ class SecretDelivery:
         for clone in self._clones.values():
             try:
                 return self._vault.values_in_blob(clone.read_blob(blob), secret)
-            except (KeyError, Refusal):
+            except (KeyError, Refusal, Transient):
                 continue
         raise Refusal(
             f"read the secret {secret.short}",

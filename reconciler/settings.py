@@ -18,6 +18,10 @@ def _check_interval(value: float) -> str:
     return "" if 0.2 <= value <= 86400 else f"expected between 200ms and 24h, found {value} s"
 
 
+def _check_ttl(value: float) -> str:
+    return "" if 1 <= value <= 600 else f"expected between 1s and 10m, found {value} s"
+
+
 def _check_log_format(value: str) -> str:
     return "" if value in ("auto", "json", "text") else f"expected auto, json or text, found {value!r}"
 
@@ -30,6 +34,19 @@ class ControllerSettings:
     state: Path = setting("folder for the clone, keys and the embedded database", default=Path(".state"))
     listen: str = setting("ADDRESS:PORT of the HTTP interface", default="[::1]:7340", check=_check_listen)
     database_url: str = setting("any PostgreSQL >= 15; empty: an embedded one in the state folder", default="")
+    platform_key_file: Path | None = setting(
+        "the key that opens secrets; a second controller needs the first one's (default: in the state folder)",
+        default=None,
+    )
+    token_key_file: Path | None = setting(
+        "the key that tokens are made with; a second controller needs the first one's (default: in the state folder)",
+        default=None,
+    )
+    controller_name: str = setting("how other controllers and `trueup status` call this one", default="")
+    lease_ttl_s: float = setting(
+        "another controller takes over when this one was not heard for so long", default=15.0, check=_check_ttl
+    )
+    start_timeout_s: float = setting("how long to wait for Postgres at start", default=60.0, check=_check_interval)
     source: str = setting("name of the source", default="main")
     branch: str = setting("branch to follow", default="main")
     path: str = setting("folder of the repository that holds the manifests; empty: the whole", default="")

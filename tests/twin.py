@@ -13,6 +13,7 @@ from typing import Any
 
 from kit.errors import Transient
 from reconciler.core.commands import Append, Appended, AppendResult
+from reconciler.core.event_filter import matches
 from reconciler.core.events import Cause, Event, NewEvent
 from reconciler.core.replay import apply
 from reconciler.core.views import PROJECTIONS
@@ -68,7 +69,8 @@ class MemoryLog:
         self.reads += 1
         self._check()
         end = len(self.events) if upto is None else upto
-        return [event for event in self.events[after:end] if only is None or _matches(event, only)][:limit]
+        found = [event for event in self.events[after:end] if only is None or matches(event, only)]
+        return found[-limit:] if only is not None and only.newest else found[:limit]
 
     async def head(self) -> Head:
         self._check()
@@ -79,7 +81,8 @@ class MemoryLog:
         grown = self._grown
         if len(self.events) <= event_id:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(grown.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 may lose a cancellation
+                    await grown.wait()
         return len(self.events)
 
     def become_another(self, log_id: str) -> None:
@@ -141,13 +144,3 @@ async def append(log: Any, command_id: str, *events: NewEvent, cause: Cause = SY
     [result] = await log.append([command(command_id, *events, cause=cause)])
     assert isinstance(result, Appended), result
     return result.last_event_id
-
-
-def _matches(event: Event, only: EventFilter) -> bool:
-    return (
-        (not only.aggregate_types or event.aggregate_type in only.aggregate_types)
-        and (not only.aggregate_id or event.aggregate_id == only.aggregate_id)
-        and (not only.event_types or event.event_type in only.event_types)
-        and (not only.commit or event.cause.commit.startswith(only.commit))
-        and (not only.command_id or event.command_id == only.command_id)
-    )

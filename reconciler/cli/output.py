@@ -1,7 +1,9 @@
 """What commands print: one JSON document, or a page for people. Used by every command.
 
-A page is rich on a terminal and plain aligned text elsewhere, in the same order with the same words, so that a script
-that reads the plain form is not surprised. Nothing is cut short. Text from commits and agents is not trusted: control
+A page on a terminal has colours, says how long ago a time was, and fits its tables to the width; elsewhere it is plain
+aligned text in the same order with the same words, so that a script that reads it is not surprised. Times are UTC and
+end with Z. Nothing is cut short, and no id is broken where a line ends as long as it fits on a line (see
+`reconciler.cli.layout`). Text from commits and agents is not trusted: control
 characters, which could move the cursor or hide a line, are shown as \\xNN.
 """
 
@@ -13,7 +15,10 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from reconciler.cli import layout
 
 _INDENT = "  "
 _STYLES: Mapping[str, str] = {
@@ -117,25 +122,38 @@ def aligned(table: Table) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def print_entry(heading: str, lines: Iterable[Sequence[str]], *, stream: TextIO | None = None) -> None:
+    """One of a series on a terminal: a bold heading, then indented lines of parts, and no empty line after it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+    first, *more = layout.packed_lines([clean(heading)], console.width - len(layout.INDENT))
+    console.print(Text(first, style="bold"))
+    for text in more:
+        console.print(Text(layout.INDENT + text, style="bold"))
+    for parts in lines:
+        told = [layout.with_ages(clean(part), datetime.now(UTC)) for part in parts]
+        for line in layout.packed_lines(told, console.width - len(layout.INDENT)):
+            console.print(Text(layout.INDENT + line))
+
+
 def _print_rich(page: Page, out: TextIO) -> None:
     from rich.console import Console
     from rich.padding import Padding
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = Console(file=out, highlight=False, soft_wrap=False)
+    console, now = Console(file=out, highlight=False, soft_wrap=False), datetime.now(UTC)
     for number, block in enumerate(page.blocks):
         if number:
             console.print()
         if block.heading:
             console.print(Text(block.heading, style="bold"))
-        indent = (0, 0, 0, len(_INDENT) if block.heading else 0)
+        indent = len(_INDENT) if block.heading else 0
         for line in block.lines:
-            console.print(Padding(Text(line), indent))
+            console.print(Padding(Text(layout.with_ages(line, now)), (0, 0, 0, indent)))
         if block.table:
-            grid = RichTable(box=None, pad_edge=False, show_header=any(block.table.columns), header_style="dim")
-            for column in block.table.columns:
-                grid.add_column(column.upper(), overflow="fold")
-            for row in block.table.rows:
-                grid.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-            console.print(Padding(grid, indent))
+            rows = [tuple(layout.with_ages(cell, now) for cell in row) for row in block.table.rows]
+            for pieces in layout.fitted(block.table.columns, rows, console.width - indent):
+                styled = (Text(piece.text, style=_STYLES.get(piece.word, piece.style)) for piece in pieces)
+                console.print(Padding(Text.assemble(*styled), (0, 0, 0, indent)))

@@ -54,7 +54,9 @@ def _tables(document: Doc) -> Iterable[tuple[str, tuple[str, ...], Iterable[tupl
     yield "VOLUMES", ("volume", "home", "status", "state"), map(_volume, document["volumes"])
     columns = ("node", "state", "heartbeat", "ready", "memory promised", "of", "accelerator", "agent")
     yield "NODES", columns, map(_node, document["nodes"])
-    yield "PROJECTIONS", ("view", "event", "lag"), map(_projection, document["projections"])
+    columns = ("lease", "controller", "since", "epoch", "trouble")
+    yield "LEASES", columns, map(_lease, document.get("leases", ()))
+    yield "PROJECTIONS", ("view", "event", "behind", "for"), map(_projection, document["projections"])
 
 
 _PARTS = {"sources": "source_id", "apps": "app", "routes": "route", "volumes": "volume", "nodes": "node_id"}
@@ -112,5 +114,10 @@ def _node(each: Doc) -> tuple[Any, ...]:
     )
 
 
+def _lease(each: Doc) -> tuple[Any, ...]:
+    holder = each["holder"] if each["held"] else "nobody"
+    return (each["lease"], holder, each["since"] if each["held"] else "-", each["epoch"], each["trouble"] or "-")
+
+
 def _projection(each: Doc) -> tuple[Any, ...]:
-    return (each["view"], each["checkpoint"], each["lag_events"])
+    return (each["view"], each["checkpoint"], each["lag_events"], f"{each.get('lag_s', 0.0):.1f} s")

@@ -1,4 +1,7 @@
-"""`trueup why RESOURCE`: the answer of GET /v1/why as a page. The reasoning is in `reconciler.core.explain`."""
+"""`trueup why RESOURCE`: the answer of GET /v1/why as a page. The reasoning is in `reconciler.core.explain`.
+
+The reason comes first, with what to do about it; then what is wanted, what is there, and how it came to that.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,13 @@ are explained from the log."""
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("why", help="why a resource is as it is", description=DESCRIPTION)
     parser.add_argument("resource", metavar="RESOURCE")
+    parser.add_argument("--min-event-id", type=int, default=0, help="wait until the views show this event")
     add_connection_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    document = fetch(args, "/v1/why", {"resource": args.resource})
+    document = fetch(args, "/v1/why", {"resource": args.resource, "min_event_id": args.min_event_id or ""})
     if args.output == "json":
         print_json(document)
     else:
@@ -36,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
 def page(document: Doc) -> Page:
     made = Page()
     made.add("", [f"{document['subject']['label']}: {document['verdict']}", document["headline"]])
+    for number, each in enumerate(document["differences"], start=1):
+        made.add(f"WHY {number}: {each['code']}" if each["code"] else f"WHY {number}", _difference(each))
     made.add("WANTED", _desired(document["desired"]))
     columns = ("instance", "process", "node", "desired", "status", "since", "restarts", "release")
     made.add("THERE", _facts(document["facts"]), columns, map(_observed, document["observed"]))
-    for number, each in enumerate(document["differences"], start=1):
-        made.add(f"WHY {number}: {each['code']}" if each["code"] else f"WHY {number}", _difference(each))
     steps = ("event", "time", "because of", "what")
     omitted = document["history_omitted"]
     note = [f"{omitted} older events are left out: `trueup events` has them all"] if omitted else []

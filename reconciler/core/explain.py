@@ -1,9 +1,9 @@
 """Why is this as it is? Rows and events in, an explanation out. Pure.
 
 `reconciler.server.why` gathers the rows of one snapshot and the events of the subject and calls `explain`;
-`reconciler.cli.why` prints the answer. It is read at night by somebody who did not write the line, so it says, in this
-order: what is wanted and who wrote that where, what is there, why the two differ and what to do, and how it came to
-that. `explain_names` finds the subject, `explain_subjects` compares, `explain_history` tells the events.
+`reconciler.cli.why` prints the answer. It is read at night by somebody who did not write the line, so it says why
+what is there is not what is wanted and what to do; what is wanted and who wrote that where; what is there; and how it
+came to that. `explain_names` finds the subject, `explain_subjects` compares, `explain_history` tells the events.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def step(event: Event) -> Step:
         event.event_id,
         event.occurred_at,
         event.event_type,
-        _sentence(event),
+        sentence(event),
         cause_text(event.cause),
         event.cause.causation_id,
         last_event_id=event.event_id,
@@ -51,7 +51,7 @@ def step(event: Event) -> Step:
     )
 
 
-def _sentence(event: Event) -> str:
+def sentence(event: Event) -> str:
     """An event of a version or type that is not known here is still told, only not as well."""
     key = event.event_type
     if key not in _SENTENCES and event.aggregate_type in KINDS:
@@ -142,8 +142,12 @@ def _route_status(payload: Payload) -> str:
 def _changed(payload: Payload) -> str:
     """Which top-level members of the specification changed; the commit shows the rest."""
     before, after = payload.get("previous_spec", {}), payload.get("spec", {})
-    changed = _different(before, after)
+    changed = [each for each in _different(before, after) if not each.startswith(_UNSAID)]
     return f"{name_of(payload['resource_id'])} updated" + (f" ({', '.join(changed)})" if changed else "")
+
+
+_UNSAID = "blob "
+"""Where the ciphertext of a secret is in Git."""
 
 
 def _different(before: Any, after: Any, path: str = "") -> list[str]:
@@ -187,6 +191,7 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "instance.status_changed": _instance_status,
     "app.unschedulable": lambda p: f"process {p['process']} cannot be placed: {p['reason']}: {p['message']}",
     "app.schedulable": lambda p: f"process {p['process']} can be placed again",
+    "log.restored": lambda p: f"the log was restored from a backup ({p['reason']}); formerly {p['previous_log_id']}",
     "node.enrolled": lambda p: f"node {p['node_id']} enrolled with {p['memory_bytes'] >> 20} MiB for guests",
     "node.state_changed": lambda p: f"node {p['node_id']} is {p['state']}: {p.get('reason', '')}",
 }

@@ -1,8 +1,9 @@
 """The shape of a projection: a pure fold of the log into the rows of one view.
 
-Implemented by each module of `reconciler.core.projections`, gathered in `reconciler.core.views`, driven page by page
-by `reconciler.store.view_writer` and in memory by `reconciler.core.replay`. A fold sees one row and one event; it
-never changes the row that it is given. Every row carries the fields of `stamped`.
+Implemented by each module of `reconciler.core.projections`, gathered in `reconciler.core.views`, driven through
+`reconciler.core.folding` and by `reconciler.core.replay`. A fold sees one row and one event; it never changes the row
+that it is given. Every row carries the fields of `stamped`. A projection may have `aggregate_types`, a frozenset: it
+never cares about an event of another type of aggregate, and is not asked.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ class Projection(Protocol):
     def fold(self, key: str, row: Doc | None, event: Event) -> Doc | None:
         """The row after the event. None: there is no such row (any more)."""
         ...
+
+
+def cares_about(projection: Projection, aggregate_type: str) -> bool:
+    """False: no event of such an aggregate touches a row of the view."""
+    mine: frozenset[str] | None = getattr(projection, "aggregate_types", None)
+    return mine is None or aggregate_type in mine
 
 
 def stamped(row: Doc | None, event: Event, changes: Doc, *, own: bool = True) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from kit.canonical import digest
 from kit.codec import to_json
-from reconciler.core.commands import GitCommand
+from reconciler.core.commands import Fence, GitCommand
 from reconciler.core.events import Cause
 from reconciler.core.findings import Finding
 from reconciler.core.model import ResourceId
@@ -119,13 +119,15 @@ class SubmitRevision(Protocol):
     """`reconciler.handlers`: one atomic batch of everything, the revision's own event first. Raises `Transient` when
     the outcome could not be had now; the same call may then be made again."""
 
-    async def __call__(self, revision: RevisionApplied, commands: Sequence[GitCommand]) -> Submitted | Refused: ...
+    async def __call__(
+        self, revision: RevisionApplied, commands: Sequence[GitCommand], fence: Fence | None = None
+    ) -> Submitted | Refused: ...
 
 
 class RefuseRevision(Protocol):
     """`reconciler.handlers`: appends revision.refused. The same refusal twice is one event."""
 
-    async def __call__(self, revision: RevisionRefused) -> Submitted: ...
+    async def __call__(self, revision: RevisionRefused, fence: Fence | None = None) -> Submitted: ...
 
 
 def revision_cause(source: Source, info: CommitInfo, *, path: str = "", line: int = 0) -> Cause:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kit import logs
 from kit.clock import Clock
 from kit.errors import Bug, Refusal, Transient
-from reconciler.core.commands import Append, Appended, AppendResult, Conflict
+from reconciler.core.commands import Append, Appended, AppendResult, Conflict, Fence
 from reconciler.ids import Ids
 from reconciler.ports import EventLog, Views, ViewSnapshot
 
@@ -61,6 +61,8 @@ class Appending:
             (result,) = await self._event_log.append([decision])
             if isinstance(result, Appended):
                 return Recorded(result.last_event_id)
+            if result.kind == "fence":
+                raise lease_lost(attempted, result)
             if result.kind == "claim":
                 raise Refusal(attempted, f"{result.subject} belongs to {result.found}", code="claim_taken")
             await self._catch_up(views, attempt)
@@ -104,8 +106,17 @@ def first_conflict(results: Iterable[AppendResult]) -> Conflict | None:
     return next((each for each in results if isinstance(each, Conflict) and each.kind != "batch"), None)
 
 
+def under(batch: Sequence[Append], fence: Fence | None) -> list[Append]:
+    return [replace(append, fence=fence) for append in batch]
+
+
 def why_of(conflict: Conflict) -> str:
     return f"{conflict.kind} {conflict.subject}: expected {conflict.expected!r}, found {conflict.found!r}"
+
+
+def lease_lost(attempted: str, conflict: Conflict) -> Transient:
+    """Another controller runs this loop now; what this one decided is void."""
+    return Transient(attempted, f"the lease {conflict.subject} is not ours any more", code="lease_lost")
 
 
 def busy(attempted: str) -> Transient:

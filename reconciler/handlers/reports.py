@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, InstanceReport, NodeReport, VolumeReport
-from reconciler.core.commands import Append
+from reconciler.core.commands import Append, Fence
 from reconciler.core.decide import edges, instances, nodes, volumes
 from reconciler.core.events import Cause
 from reconciler.handlers.appending import Appending, Recorded
@@ -26,12 +26,14 @@ class ReportHandlers(Appending):
 
         return await self._one(f"enrol node {enrolment.node_id}", ("nodes",), decide)
 
-    async def set_node_state(self, node_id: str, state: str, reason: str) -> Recorded:
-        """`state`: active or offline."""
+    async def set_node_state(self, node_id: str, state: str, reason: str, fence: Fence | None = None) -> Recorded:
+        """`state`: active or offline. `fence`: of the loop that watches the nodes."""
         cause = Cause("system", "nodes", "")
 
         async def decide() -> Append | Refusal | None:
-            return nodes.decide_node_state(await self._views.get("nodes", node_id), node_id, state, reason, cause)
+            row = await self._views.get("nodes", node_id)
+            decision = nodes.decide_node_state(row, node_id, state, reason, cause)
+            return replace(decision, fence=fence) if isinstance(decision, Append) else decision
 
         return await self._one(f"set node {node_id} {state}", ("nodes",), decide)
 

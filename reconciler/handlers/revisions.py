@@ -6,12 +6,21 @@ from collections.abc import Sequence
 
 from kit import logs
 from kit.errors import Bug, Refusal, Transient
-from reconciler.core.commands import Append, Appended, Conflict, GitCommand
+from reconciler.core.commands import Append, Appended, Conflict, Fence, GitCommand
 from reconciler.core.decide import sources
 from reconciler.core.decide.git import GitState, claim_finding, decide_refused, decide_revision
 from reconciler.core.events import Cause
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
-from reconciler.handlers.appending import ATTEMPTS_MAX, Appending, Recorded, busy, first_conflict, why_of
+from reconciler.handlers.appending import (
+    ATTEMPTS_MAX,
+    Appending,
+    Recorded,
+    busy,
+    first_conflict,
+    lease_lost,
+    under,
+    why_of,
+)
 from reconciler.ports import ViewSnapshot
 
 GIT_VIEWS = ("deployments", "releases", "resources", "revisions", "sources")
@@ -20,9 +29,12 @@ _log = logs.get("handlers")
 
 
 class RevisionHandlers(Appending):
-    async def submit_revision(self, revision: RevisionApplied, commands: Sequence[GitCommand]) -> Submitted | Refused:
-        """All of a commit in one transaction. `Refused` when a claim of somebody else stands against it. `Transient`
-        with code "base_moved" when another commit than `revision.base` is applied now: plan anew."""
+    async def submit_revision(
+        self, revision: RevisionApplied, commands: Sequence[GitCommand], fence: Fence | None = None
+    ) -> Submitted | Refused:
+        """All of a commit in one transaction, under `fence`. `Refused` when a claim of somebody else stands against it.
+        `Transient` with code "base_moved" when another commit than `revision.base` is applied now: plan anew; with code
+        "lease_lost" when another controller follows the source now."""
         attempted = f"apply revision {revision.revision_id}"
         for _ in range(ATTEMPTS_MAX):
             snapshot = await self._fresh(GIT_VIEWS)
@@ -39,8 +51,10 @@ class RevisionHandlers(Appending):
             decision = decide_revision(state, revision, commands)
             if isinstance(decision, Refused):
                 return decision
-            results = await self._event_log.append(decision, atomic=True)
+            results = await self._event_log.append(under(decision, fence), atomic=True)
             conflict = first_conflict(results)
+            if conflict is not None and conflict.kind == "fence":
+                raise lease_lost(attempted, conflict)
             if conflict is None:
                 return Submitted(max(result.last_event_id for result in results if isinstance(result, Appended)))
             finding = claim_finding(conflict, decision)
@@ -49,13 +63,15 @@ class RevisionHandlers(Appending):
             _log.info("revision decided anew", revision_id=revision.revision_id, why=why_of(conflict))
         raise busy(attempted)
 
-    async def refuse_revision(self, revision: RevisionRefused) -> Submitted:
+    async def refuse_revision(self, revision: RevisionRefused, fence: Fence | None = None) -> Submitted:
         attempted = f"refuse revision {revision.revision_id}"
         snapshot = await self._fresh(("revisions", "sources"))
         append = decide_refused(_git_state(snapshot, revision), revision)
         if append is None:
             return Submitted(snapshot.event_id, duplicate=True)
-        (result,) = await self._event_log.append([append])
+        (result,) = await self._event_log.append(under([append], fence))
+        if isinstance(result, Conflict) and result.kind == "fence":
+            raise lease_lost(attempted, result)
         if isinstance(result, Conflict):
             raise Bug(attempted, why_of(result), code="command_id_reused")
         return Submitted(result.last_event_id, duplicate=result.duplicate)

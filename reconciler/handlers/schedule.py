@@ -1,4 +1,10 @@
-"""The scheduler's decisions into the log, one scheduler at a time. Called by `reconciler.tasks.scheduler`."""
+"""The scheduler's decisions into the log, one scheduler at a time. Called by `reconciler.tasks.scheduler`.
+
+Two things stand guard. The lease's fence (`Fence`) shuts out a scheduler whose term has ended. Within one term the
+claim `fence:scheduler` puts the batches into a chain: each frees the token of the one before and takes a new one. So a
+batch whose outcome was lost with the connection, and that commits after all when the next pass has already decided on
+the same picture, makes that pass look again instead of allocating twice (docs/decisions/0004).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,10 @@ from collections.abc import Sequence
 
 from kit import logs
 from kit.clock import Clock
-from reconciler.core.commands import Append, Appended
+from reconciler.core.commands import Append, Appended, Fence
 from reconciler.core.scheduler.actions import Actions
 from reconciler.core.scheduler.record import appends, fenced
-from reconciler.handlers.appending import Appending, Recorded, first_conflict, why_of
+from reconciler.handlers.appending import Appending, Recorded, first_conflict, lease_lost, under, why_of
 from reconciler.ids import Ids
 from reconciler.ports import EventLog, Views
 
@@ -25,7 +31,7 @@ class ScheduleHandlers(Appending):
         self._fence = ""
         self._fence_learned_at = 0
 
-    async def apply_schedule(self, actions: Actions, event_id: int) -> Recorded:
+    async def apply_schedule(self, actions: Actions, event_id: int, fence: Fence | None = None) -> Recorded:
         """`event_id`: of the snapshot that was scheduled on. An action that a claim stands against is left out and
         logged: it concerns one instance, the others go on."""
         if event_id < self._fence_learned_at:
@@ -33,8 +39,10 @@ class ScheduleHandlers(Appending):
         token = self._ids("fence")
         batch = list(appends(actions, event_id, self._fence or token))
         while batch:
-            results = await self._event_log.append(fenced(batch, self._fence, token), atomic=True)
+            results = await self._event_log.append(under(fenced(batch, self._fence, token), fence), atomic=True)
             conflict = first_conflict(results)
+            if conflict is not None and conflict.kind == "fence":
+                raise lease_lost("apply the schedule", conflict)
             if conflict is None:
                 self._fence = token
                 return Recorded(max(result.last_event_id for result in results if isinstance(result, Appended)))
@@ -48,8 +56,8 @@ class ScheduleHandlers(Appending):
             batch = [append for append in batch if append.command_id != conflict.command_id]
         return Recorded()
 
-    async def record_converged(self, batch: Sequence[Append]) -> None:
+    async def record_converged(self, batch: Sequence[Append], fence: Fence | None = None) -> None:
         """What `reconciler.core.scheduler.convergence` found. A conflict only means that the next pass finds it
         again."""
         if batch:
-            await self._event_log.append(batch, atomic=False)
+            await self._event_log.append(under(batch, fence), atomic=False)

@@ -43,7 +43,7 @@ def build_app(deps: Deps) -> web.Application:
     async def stream(request: web.Request) -> web.StreamResponse:
         return await streams.serve(request, request[IDENTITY])
 
-    pulse = Pulse(deps.clock)
+    pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
     table = route_table(Reads(deps, hub, pulse), Agents(deps, pulse), stream)
     made: dict[web.AbstractRoute, Route] = {}
     app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)

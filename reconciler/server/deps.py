@@ -23,6 +23,14 @@ class Handlers:
     record_edge_report: Callable[[EdgeReport], Awaitable[Any]]
 
 
+async def nothing_heard() -> Mapping[str, float]:
+    return {}
+
+
+async def no_leases() -> Sequence[Any]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     log: EventLog
@@ -39,5 +47,11 @@ class Deps:
     token_key: bytes
     source_troubles: Callable[[], Mapping[str, str]] = dict
     """Source -> why it cannot be read now; a source without trouble is absent."""
+    heartbeat_ages_s: Callable[[], Awaitable[Mapping[str, float]]] = nothing_heard
+    """Node -> how long ago any controller heard it."""
+    lags_s: Callable[[], Awaitable[Mapping[str, float]]] = nothing_heard
+    """View -> age of the oldest event that is not in it yet, 0 for none."""
+    leases: Callable[[], Awaitable[Sequence[Any]]] = no_leases
+    """Dataclasses of lease, holder, epoch, since, held and trouble."""
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)

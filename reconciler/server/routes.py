@@ -20,7 +20,9 @@ def route_table(reads: Reads, agents: Agents, stream: Handler) -> list[Route]:
     return [
         Route("GET", "/healthz", everybody, reads.healthz),
         Route("GET", "/readyz", everybody, reads.readyz),
-        Route("GET", "/v1/events", operator, reads.events),
+        Route("GET", "/v1/events", operator, reads.history.events),
+        Route("GET", "/v1/state", operator, reads.history.state),
+        Route("GET", "/v1/diff", operator, reads.history.difference),
         Route("GET", "/v1/views/{view}", operator, reads.view),
         Route("GET", "/v1/views/{view}/{key:.+}", operator, reads.view_row),
         Route("GET", "/v1/status", operator, reads.status),

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kit.codec import to_json
+from kit.wire import MACHINE_OVERHEAD_BYTES
 from reconciler.core.explain_differences import ready_count
 from reconciler.core.explain_history import finding_text, name_of
 from reconciler.core.explain_names import resource_subject
@@ -31,9 +32,12 @@ def status_document(
     checkpoints: Mapping[str, int],
     quarantined: Sequence[Any] = (),
     source_troubles: Mapping[str, str] = MappingProxyType({}),
+    leases: Sequence[Any] = (),
+    lags_s: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
     evidence = Evidence(snapshot.rows, (), heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
-    sources = [_source(row, evidence, source_troubles) for _, row in sorted(snapshot.rows["sources"].items())]
+    troubles = {**_troubles_of_holders(leases), **source_troubles}
+    sources = [_source(row, evidence, troubles) for _, row in sorted(snapshot.rows["sources"].items())]
     apps = [_app(row, evidence) for row in _of_kind(evidence, "app")]
     nodes = [_node(row, evidence) for _, row in sorted(snapshot.rows["nodes"].items())]
     routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
@@ -51,11 +55,23 @@ def status_document(
         "routes": routes,
         "volumes": volumes,
         "projections": [
-            {"view": view, "checkpoint": checkpoint, "lag_events": max(0, head.last_event_id - checkpoint)}
+            {
+                "view": view,
+                "checkpoint": checkpoint,
+                "lag_events": max(0, head.last_event_id - checkpoint),
+                "lag_s": round(lags_s.get(view, 0.0), 3),
+            }
             for view, checkpoint in sorted(checkpoints.items())
         ],
+        "leases": [to_json(each) for each in leases],
         "quarantined": [to_json(each) for each in quarantined],
     }
+
+
+def _troubles_of_holders(leases: Sequence[Any]) -> dict[str, str]:
+    """Source -> what the controller that follows it says; it may be another one than this."""
+    holders = {each.lease.removeprefix("git/"): each for each in leases if each.lease.startswith("git/")}
+    return {source: f"{each.trouble} (at {each.holder})" for source, each in holders.items() if each.trouble}
 
 
 def _tell(resource_id: str, evidence: Evidence) -> Explanation:
@@ -160,11 +176,18 @@ def _node(row: Doc, evidence: Evidence) -> dict[str, Any]:
         "instances": len(here),
         "ready": sum(each.get("status") == "ready" for each in here),
         "memory_bytes": row["memory_bytes"],
-        "memory_promised_bytes": sum(each["workload"]["memory_bytes"] for each in here),
+        "memory_promised_bytes": _promised_bytes(row, here),
         "accelerator": row.get("accelerator", ""),
         "agent_version": row.get("agent_version", ""),
         "problems": [{"verdict": "offline", "code": "node_offline", "message": message}] if offline else [],
     }
+
+
+def _promised_bytes(row: Doc, here: Sequence[Doc]) -> int:
+    """What the scheduler counts: the guest and the machine around it, of every instance that is not stopped."""
+    overhead = MACHINE_OVERHEAD_BYTES.get(row.get("accelerator", ""), max(MACHINE_OVERHEAD_BYTES.values()))
+    counted = (each for each in here if each.get("status") != "stopped")
+    return sum(int(each["workload"]["memory_bytes"]) + overhead for each in counted)
 
 
 def _route(row: Doc, evidence: Evidence) -> dict[str, Any]:

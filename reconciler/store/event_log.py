@@ -1,68 +1,82 @@
 """The event log in Postgres: `reconciler.ports.EventLog`.
 
-Called by the handlers, the loops and the server. One transaction appends a batch:
+Called by the handlers, the loops and the server. What they append goes through a `Batcher` onto one connection:
+
+    check (Python) -> queue -> one SQL call that locks the head row, checks, writes, notifies and commits
+
+When anything speaks against any command of the batch (a duplicate, a conflict, a claim to move), that call changes
+nothing, and the batch takes the longer way, on which `placement` decides about each command:
 
     BEGIN; look_before_append (lock of the head row, then all that the batch depends on); place() in Python;
-    one statement that writes events, commands, claims, the new head, and notifies; COMMIT.
+    write_events; COMMIT
 
-The lock makes event_id dense and in the order of commit. When the connection is lost, nobody knows whether COMMIT
-arrived: the next attempt takes the lock again, which waits until the lost transaction has ended either way, and finds
-its command ids, or does not find them and appends. So a retry is never a guess, and a command never has two effects.
+The lock makes event_id dense and in the order of commit. When the connection is lost, nobody knows whether it was
+committed: the next attempt takes the longer way, whose lock waits until the lost transaction has ended either way, and
+finds its command ids, or does not find them and appends. A command whose statement arrives late, after its second
+attempt, finds its own id. So a retry is never a guess, and a command never has two effects.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import Bug, Transient
+from kit.errors import Bug
 from reconciler.core.commands import Append, Appended, AppendResult
 from reconciler.core.events import Event, NewEvent
 from reconciler.ports import EventFilter, Head
+from reconciler.store.append_batch import Unit, call_for, results_of
 from reconciler.store.append_checks import check_batch
-from reconciler.store.event_queries import HEAD, look, reading, write
+from reconciler.store.append_line import AppendLine
+from reconciler.store.append_queries import look, write
+from reconciler.store.batcher import Batcher
+from reconciler.store.event_queries import HEAD, reading
 from reconciler.store.limits import APPEND_DEADLINE_S, READ_EVENTS_MAX
-from reconciler.store.placement import nothing_appended, place
+from reconciler.store.placement import place_units
 from reconciler.store.pool import borrowed
 from reconciler.store.rows import event_of
 from reconciler.store.tail import Tail
 
+if TYPE_CHECKING:
+    from reconciler.store.pool import Connection
+
+Connect: TypeAlias = "Callable[[], Awaitable[asyncpg.Connection[Any]]]"
+
 
 class PostgresEventLog:
-    """`check_event` raises a Bug when an event does not fit its schema."""
+    """`check_event` raises a Bug when an event does not fit its schema. `connect` opens the connection that appends."""
 
     def __init__(
-        self, pool: asyncpg.Pool[Any], tail: Tail, check_event: Callable[[NewEvent], None], clock: Clock
+        self,
+        pool: asyncpg.Pool[Any],
+        tail: Tail,
+        check_event: Callable[[NewEvent], None],
+        clock: Clock,
+        connect: Connect,
     ) -> None:
         self._pool = pool
         self._tail = tail
         self._check_event = check_event
         self._clock = clock
-        self._backoff = Backoff(first_s=0.02, cap_s=1.0)
-        self._rng = random.Random()  # noqa: S311  # jitter, no secret
+        self._line = AppendLine(connect)
+        self._batcher = Batcher(self._send, clock)
 
     async def append(self, batch: Sequence[Append], *, atomic: bool = True) -> list[AppendResult]:
         if not batch:
             return []
         payloads = check_batch(batch, self._check_event)
+        answer: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
         deadline_s = self._clock.now_s() + APPEND_DEADLINE_S
-        placed_before: dict[str, int] = {}  # command id -> first_event_id of an attempt whose outcome was lost
-        failures = 0
-        while True:
-            try:
-                return await self._append_once(batch, payloads, atomic, placed_before)
-            except Transient as error:
-                failures += 1
-                delay_s = self._backoff.delay_s(failures, self._rng)
-                if self._clock.now_s() + delay_s > deadline_s or error.code == "disk_full":
-                    raise
-                await self._clock.sleep(delay_s)
+        return await self._batcher.submit(Unit(batch, payloads, atomic, answer, deadline_s))
+
+    async def close(self) -> None:
+        await self._batcher.close()
+        self._line.close()
 
     async def read(
         self, after: int, *, limit: int, only: EventFilter | None = None, upto: int | None = None
@@ -82,40 +96,59 @@ class PostgresEventLog:
     async def wait_past(self, event_id: int, timeout_s: float) -> int:
         return await self._tail.wait_past(event_id, timeout_s)
 
-    async def _append_once(
-        self, batch: Sequence[Append], payloads: Sequence[str], atomic: bool, placed_before: dict[str, int]
-    ) -> list[AppendResult]:
-        earlier = dict(placed_before)
-        async with borrowed(self._pool, _attempted(batch)) as connection, connection.transaction():
-            placement = place(batch, await look(connection, batch))
-            if atomic and placement.conflicts:
-                return _own(nothing_appended(placement.results), earlier)
+    async def _send(self, units: Sequence[Unit]) -> list[list[AppendResult]]:
+        async with self._line.use(_attempted(units)) as connection:
+            sent_after = [unit.sent_after for unit in units]
+            for unit in units:
+                if unit.sent_after is None:
+                    unit.sent_after = self._tail.last_event_id
+            answers = await self._send_at_once(connection, units) if sent_after == [None] * len(units) else None
+            if answers is None:
+                answers = await self._look_and_write(connection, units)
+            return [_own(answer, after) for answer, after in zip(answers, sent_after, strict=True)]
+
+    async def _send_at_once(self, connection: Connection, units: Sequence[Unit]) -> list[list[AppendResult]] | None:
+        call = call_for(units)
+        first_id = await connection.fetchval(call[0], *call[1]) if call else None
+        if first_id is None:
+            return None
+        self._tail.advance(first_id - 1 + sum(len(unit.payloads) for unit in units))
+        return results_of(units, first_id)
+
+    async def _look_and_write(self, connection: Connection, units: Sequence[Unit]) -> list[list[AppendResult]]:
+        async with connection.transaction():
+            known = await look(connection, [append for unit in units for append in unit.batch])
+            placement, answers = place_units([(unit.batch, unit.atomic) for unit in units], known)
             if placement.commands:
-                await write(connection, placement, _texts(batch, payloads))
-                placed_before.update({name: recorded.first_event_id for name, recorded in placement.commands.items()})
+                await write(connection, placement, _texts(units))
         self._tail.advance(max((recorded.last_event_id for recorded in placement.commands.values()), default=0))
-        return _own(placement.results, earlier)
+        return answers
 
 
-def _own(results: Sequence[AppendResult], placed_before: Mapping[str, int]) -> list[AppendResult]:
-    """A command that an earlier attempt of this very call had placed is no duplicate to the caller (once)."""
-    unclaimed = dict(placed_before)
-    return [
-        replace(result, duplicate=False)
-        if isinstance(result, Appended)
-        and result.duplicate
-        and unclaimed.pop(result.command_id, None) == result.first_event_id
-        else result
-        for result in results
-    ]
+def _own(results: list[AppendResult], sent_after: int | None) -> list[AppendResult]:
+    """What an earlier attempt of this very call has appended is no duplicate to its caller (once): it lies after the
+    event that was the last one known before that attempt."""
+    if sent_after is None:
+        return results
+    seen: set[str] = set()
+    answer: list[AppendResult] = []
+    for result in results:
+        if isinstance(result, Appended) and result.command_id not in seen and result.first_event_id > sent_after:
+            result = replace(result, duplicate=False)
+        seen.add(result.command_id)
+        answer.append(result)
+    return answer
 
 
-def _texts(batch: Sequence[Append], payloads: Sequence[str]) -> dict[int, str]:
-    """The JSON text of each event of the batch, by the identity of the event object."""
-    events = [event for append in batch for event in append.events]
-    return {id(event): text for event, text in zip(events, payloads, strict=True)}
+def _texts(units: Sequence[Unit]) -> dict[int, str]:
+    """The JSON text of each event, by the identity of the event object."""
+    return {
+        id(event): text
+        for unit in units
+        for event, text in zip((e for append in unit.batch for e in append.events), unit.payloads, strict=True)
+    }
 
 
-def _attempted(batch: Sequence[Append]) -> str:
-    more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
-    return f"append command {batch[0].command_id}{more}"
+def _attempted(units: Sequence[Unit]) -> str:
+    more = sum(len(unit.batch) for unit in units) - 1
+    return f"append command {units[0].batch[0].command_id}" + (f" and {more} more" if more else "")

@@ -1,6 +1,7 @@
 """When each node was last heard, and which have fallen silent.
 
-Called by the server (touch) and the nodes loop (silent_since). Silence is measured by the database's clock on both
+Called by the server of every controller (touch, ages_s) and by the nodes loop of one (silent_since, beats): what was
+heard by any of them counts for all. Silence is measured by the database's clock on both
 ends, never by a node's. Three things look like silence and are not: that nobody was listening (the controller was down
 or paused, the database away), that the database's clock jumped, and that a node was never heard at all. So a node
 counts as silent only if this process listened for the whole time: `silent_since` has to be called every few seconds,
@@ -33,6 +34,13 @@ SILENT = """
 SELECT node_id FROM node_heartbeats
 WHERE greatest(last_at, $1::timestamptz) <= $2::timestamptz - make_interval(secs => $3) ORDER BY node_id"""
 
+# Somebody waits for this node from now on; a heartbeat that came meanwhile stays.
+EXPECT = "INSERT INTO node_heartbeats (node_id, last_at) VALUES ($1, clock_timestamp()) ON CONFLICT DO NOTHING"
+
+BEATS = "SELECT node_id, last_at FROM node_heartbeats"
+
+AGES = "SELECT node_id, extract(epoch FROM clock_timestamp() - last_at)::float8 AS age_s FROM node_heartbeats"
+
 CLOCK_STEP_MAX_S = 5.0
 """The database's clock may run this much apart from ours between two looks before it counts as a jump."""
 
@@ -55,6 +63,21 @@ class Heartbeats:
             async with connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 await connection.execute(TOUCH, node_id)
+
+    async def expect(self, node_id: str) -> None:
+        """From now on its silence can be measured. It is no heartbeat."""
+        async with borrowed(self._pool, f"expect heartbeats of node {node_id}") as connection:
+            await connection.execute(EXPECT, node_id)
+
+    async def beats(self) -> dict[str, datetime]:
+        """Node -> its last heartbeat, at whichever controller. Two that differ mean that one came in between."""
+        async with borrowed(self._pool, "read the heartbeats") as connection:
+            return {row["node_id"]: row["last_at"] for row in await connection.fetch(BEATS)}
+
+    async def ages_s(self) -> dict[str, float]:
+        """Node -> how long ago it was heard, by the database's clock. For people; decides nothing."""
+        async with borrowed(self._pool, "read the heartbeats") as connection:
+            return {row["node_id"]: max(0.0, row["age_s"]) for row in await connection.fetch(AGES)}
 
     async def forget(self, node_id: str) -> None:
         """The node is gone on purpose; nobody waits for it."""

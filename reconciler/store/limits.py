@@ -25,6 +25,20 @@ REBUILD_MERGE_TIMEOUT_MS = 600_000
 APPEND_DEADLINE_S = 15.0
 """How long one append goes on through lost connections before it says `Transient`."""
 
+BATCH_COMMANDS_MAX = 256
+"""Commands that share a transaction. More gains nothing (the flush is shared by then) and makes the first one wait."""
+
+BATCH_EVENTS_MAX = 1_000
+"""Events that share one, beyond a first unit of any size: while Postgres writes them, the next ones are made ready."""
+
+QUEUE_COMMANDS_MAX = 20_000
+"""About a second of work; what comes on top waits outside, and is refused when nothing moves."""
+
+QUEUE_TIMEOUT_S = 10.0
+
+VERIFY_PAGE_EVENTS = 5_000
+"""Rows in memory while the chain is checked; twice, for one page is read ahead."""
+
 APPEND_COMMANDS_MAX = 4_096
 APPEND_EVENTS_MAX = 20_000
 PAYLOAD_BYTES_MAX = 8 << 20
@@ -37,6 +51,24 @@ KEY_BYTES_MAX = 2_000
 READ_EVENTS_MAX = 10_000
 PAGE_EVENTS_MAX = 1_000
 """One page of a projection: one transaction, one set of rows in memory."""
+
+LOG_PAGE_EVENTS_MAX = 10_000
+LOG_PAGE_BYTES_MAX = 16 << 20
+"""One page of a rebuild, and the next one that is on its way meanwhile: larger ones are no faster."""
+
+REBUILD_ROWS_MAX = 100_000
+REBUILD_BYTES_MAX = 64 << 20
+"""What a rebuild keeps of its rows in memory, as JSON; above it the largest view goes to its table. As Python documents
+they take about four times as much."""
+
+REBUILD_SLICE_EVENTS = 200
+"""How many events a rebuild folds before it lets the other loops of the controller go on: about 2 ms."""
+
+REBUILD_FINISH_TRIES = 3
+"""A view whose lock was not free within LOCK_TIMEOUT_MS is tried again so often."""
+
+DIFFERENCES_MAX = 1_000
+"""How many differing keys a verification names; it counts all."""
 
 TAIL_POLL_S = 1.0
 """The safety net under LISTEN: a lost notification costs at most this."""
@@ -55,5 +87,6 @@ SERVER_STOP_TIMEOUT_S = 30.0
 assert STATEMENT_TIMEOUT_MS >= LOCK_TIMEOUT_MS, "a wait for a lock must be named as such"
 assert COMMAND_TIMEOUT_S * 1000 > STATEMENT_TIMEOUT_MS
 assert APPEND_DEADLINE_S * 1000 > IDLE_IN_TRANSACTION_TIMEOUT_MS, "an append outlives a writer that hangs before it"
+assert BATCH_COMMANDS_MAX <= APPEND_COMMANDS_MAX <= QUEUE_COMMANDS_MAX
 assert PAYLOAD_BYTES_MAX <= BATCH_BYTES_MAX
 assert PAGE_EVENTS_MAX <= READ_EVENTS_MAX

@@ -1,28 +1,51 @@
-"""Brings the schema up to date: every sql/NNNN_name.sql once, in order, in one transaction.
+"""Brings the schema up to date: every sql/NNNN_name.sql once, in order, while an older version still serves.
 
-Called by `reconciler.store.store` at each start, as the owner. It promises: all missing files or none; two processes
-at once do not meet (an advisory lock); a file that was changed after it was applied is refused, because the schema
-that it described is not the one that is there; a database that a newer trueup has migrated is refused.
+Called by `reconciler.store.store` at each start, as the owner. It promises:
+
+- each file is applied wholly or not at all, in a transaction of its own; two processes at once do not meet (an advisory
+  lock);
+- nobody waits long for it: a file that does not get its locks within LOCK_WAIT_MS lets go of everything and is tried
+  again, because whoever queues behind a waiting ALTER TABLE waits as well;
+- a file that was changed after it was applied is refused, because the schema it described is not the one that is there;
+- a database that a newer trueup has migrated is refused, unless each file that this version does not know says that
+  this version may go on: its first lines hold `-- compatible_from: NNNN`, the oldest schema whose programs work on it.
+
+So a change comes in two versions: the first adds (`compatible_from` of what went before), the second, once no program
+uses the old form any more, removes. A file without the line is compatible with nothing older.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
 import re
+import time
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kit.errors import Bug, Refusal
+from kit import logs
+from kit.backoff import Backoff
+from kit.errors import Bug, Refusal, Transient
 from reconciler.store.pool import SCHEMA, connect, translated
 
 if TYPE_CHECKING:
     from reconciler.store.pool import Connection
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_COMPATIBLE = re.compile(r"^-- compatible_from: (\d{4})$", re.MULTILINE)
 
-# The lock ends with the transaction.
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('trueup migrations', 0))"
+LOCK_WAIT_MS = 500
+"""The longest that appends and reads wait behind a migration that itself waits."""
+STATEMENT_TIMEOUT_MS = 600_000
+DEADLINE_S = 60.0
+"""How long a migration goes on trying for its locks, or for its turn, before the start is given up as `Transient`."""
+
+# Of the session; the kernel of the matter: only one process migrates. It is asked for, never waited for.
+TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('trueup migrations', 0))"
+
+LIMITS = f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"
 
 # The one table that no numbered file can make.
 MAKE_RECORD = f"""
@@ -31,11 +54,18 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.migrations (
     name text PRIMARY KEY,
     sha256 text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-)"""
+);
+ALTER TABLE {SCHEMA}.migrations ADD COLUMN IF NOT EXISTS compatible_from text NOT NULL DEFAULT ''"""
 
-APPLIED = f"SELECT name, sha256 FROM {SCHEMA}.migrations ORDER BY name"  # noqa: S608  # a fixed name
+IS_RECORD_NEW = """
+SELECT count(*) = 0 FROM information_schema.columns
+WHERE table_schema = $1 AND table_name = 'migrations' AND column_name = 'compatible_from'"""
 
-RECORD = f"INSERT INTO {SCHEMA}.migrations (name, sha256) VALUES ($1, $2)"  # noqa: S608  # a fixed name
+APPLIED = f"SELECT name, sha256, compatible_from FROM {SCHEMA}.migrations ORDER BY name"  # noqa: S608  # a fixed name
+
+RECORD = f"INSERT INTO {SCHEMA}.migrations (name, sha256, compatible_from) VALUES ($1, $2, $3)"  # noqa: S608  # a fixed name
+
+_log = logs.get("store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,58 +77,113 @@ class Migration:
     def sha256(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
+    @property
+    def number(self) -> str:
+        return self.name[:4]
+
+    @property
+    def compatible_from(self) -> str:
+        """The number of the oldest schema whose programs work after this file; its own when it does not say."""
+        found = _COMPATIBLE.search(self.sql)
+        return found[1] if found else self.number
+
 
 def load_migrations() -> tuple[Migration, ...]:
-    """The files of sql/, by number."""
+    """The files of sql/, by number. Numbers may be left out, never used twice."""
     folder = resources.files("reconciler.store") / "sql"
     files = sorted((each for each in folder.iterdir() if each.name.endswith(".sql")), key=lambda each: each.name)
     found = tuple(Migration(each.name, each.read_text(encoding="utf-8")) for each in files)
-    for number, migration in enumerate(found, start=1):
-        match = _NAME.fullmatch(migration.name)
-        if match is None or int(match[1]) != number:
-            raise Bug("read the migrations", f"{migration.name} is not number {number}", code="migration_name")
+    last = ""
+    for migration in found:
+        if _NAME.fullmatch(migration.name) is None or migration.number <= last:
+            raise Bug("read the migrations", f"{migration.name} has no number of its own", code="migration_name")
+        if migration.compatible_from > migration.number:
+            raise Bug("read the migrations", f"{migration.name} is compatible_from a later one", code="migration_name")
+        last = migration.number
     return found
 
 
 async def migrate(owner_url: str, migrations: tuple[Migration, ...] | None = None) -> list[str]:
-    """Returns the names of the files that it applied."""
+    """Returns the names of the files that it applied. `Transient` ("migration_blocked") when others hold the tables, or
+    another process migrates, for too long."""
     wanted = load_migrations() if migrations is None else migrations
+    deadline_s = time.monotonic() + DEADLINE_S
     connection = await connect(owner_url)
     try:
         with translated("migrate the database"):
-            async with connection.transaction():
-                await connection.execute(LOCK)
+            await _take_turn(connection, deadline_s)
+            if await connection.fetchval(IS_RECORD_NEW, SCHEMA):
                 await connection.execute(MAKE_RECORD)
-                return await _apply_missing(connection, wanted)
+            missing = _missing(await connection.fetch(APPLIED), wanted)
+        for migration in missing:
+            await _apply(connection, migration, deadline_s)
+        return [migration.name for migration in missing]
     finally:
         await connection.close()
 
 
-async def _apply_missing(connection: Connection, wanted: tuple[Migration, ...]) -> list[str]:
-    applied = {row["name"]: row["sha256"] for row in await connection.fetch(APPLIED)}
-    _check_known(applied, wanted)
-    missing = [migration for migration in wanted if migration.name not in applied]
-    for migration in missing:
-        with translated(f"apply migration {migration.name}"):
-            await connection.execute(migration.sql)
-            await connection.execute(RECORD, migration.name, migration.sha256)
-    return [migration.name for migration in missing]
+async def _take_turn(connection: Connection, deadline_s: float) -> None:
+    while not await connection.fetchval(TRY_LOCK):
+        if time.monotonic() > deadline_s:
+            raise _blocked("migrate the database", "another process has been migrating it all the time")
+        await asyncio.sleep(0.1)
 
 
-def _check_known(applied: dict[str, str], wanted: tuple[Migration, ...]) -> None:
-    ours = {migration.name: migration.sha256 for migration in wanted}
-    for name, sha256 in applied.items():
-        if name not in ours:
-            raise Refusal(
-                "migrate the database",
-                f"it has the migration {name}, which this version of trueup does not know",
-                fix="run the version that made it, or a newer one",
-                code="schema_newer",
-            )
-        if ours[name] != sha256:
-            raise Refusal(
-                "migrate the database",
-                f"the file {name} was changed after it was applied",
-                fix="restore the file and put the change into a new migration",
-                code="migration_changed",
-            )
+async def _apply(connection: Connection, migration: Migration, deadline_s: float) -> None:
+    attempted = f"apply migration {migration.name}"
+    backoff, rng, failures = Backoff(first_s=0.1, cap_s=2.0), random.Random(), 0  # noqa: S311  # jitter, no secret
+    while True:
+        try:
+            with translated(attempted):
+                async with connection.transaction():
+                    await connection.execute(LIMITS)
+                    await connection.execute(migration.sql, timeout=STATEMENT_TIMEOUT_MS / 1000)
+                    await connection.execute(RECORD, migration.name, migration.sha256, migration.compatible_from)
+        except Transient as error:
+            failures += 1
+            if error.code != "postgres_busy":
+                raise
+            if time.monotonic() > deadline_s:
+                raise _blocked(attempted, f"its tables were in use each of {failures} times: {error.why}") from error
+            _log.info("migration waits for its tables", name=migration.name, failures=failures, why=error.why)
+            await asyncio.sleep(backoff.delay_s(failures, rng))
+        else:
+            _log.info("migration applied", name=migration.name)
+            return
+
+
+def _missing(applied: list[Any], wanted: tuple[Migration, ...]) -> list[Migration]:
+    ours = {migration.name: migration for migration in wanted}
+    newest = max((migration.number for migration in wanted), default="")
+    for row in applied:
+        name, sha256, compatible_from = row["name"], row["sha256"], row["compatible_from"]
+        if name in ours:
+            if ours[name].sha256 != sha256:
+                raise _changed(name)
+        elif not compatible_from or compatible_from > newest:
+            raise _newer(name)
+    there = {row["name"] for row in applied}
+    return [migration for migration in wanted if migration.name not in there]
+
+
+def _newer(name: str) -> Refusal:
+    return Refusal(
+        "migrate the database",
+        f"it has the migration {name}, which this version of trueup does not know and cannot work with",
+        fix="run the version that made it, or a newer one",
+        code="schema_newer",
+    )
+
+
+def _changed(name: str) -> Refusal:
+    return Refusal(
+        "migrate the database",
+        f"the file {name} was changed after it was applied",
+        fix="restore the file and put the change into a new migration",
+        code="migration_changed",
+    )
+
+
+def _blocked(attempted: str, why: str) -> Transient:
+    fix = "look for long transactions in pg_stat_activity, and start again"
+    return Transient(attempted, why, fix=fix, code="migration_blocked")

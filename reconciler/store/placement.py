@@ -46,6 +46,17 @@ class Known:
     commands: dict[str, Recorded] = field(default_factory=dict)
     versions: dict[AggregateKey, Version] = field(default_factory=dict)
     claims: dict[ClaimKey, str] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)  # lease -> its present epoch
+
+    def copy(self) -> Known:
+        return Known(
+            self.log_id,
+            self.last_event_id,
+            dict(self.commands),
+            dict(self.versions),
+            dict(self.claims),
+            self.epochs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,26 @@ def place(batch: Sequence[Append], known: Known) -> Placement:
     return placement
 
 
+def place_units(
+    units: Iterable[tuple[Sequence[Append], bool]], known: Known
+) -> tuple[Placement, list[list[AppendResult]]]:
+    """Several batches in one transaction, each atomic or not; what is to be written, and the results of each."""
+    whole, answers = Placement(), []
+    for batch, atomic in units:
+        before = known.copy() if atomic and len(batch) > 1 else known
+        part = place(batch, known)
+        if atomic and part.conflicts:
+            known = before
+            answers.append(nothing_appended(part.results))
+            continue
+        answers.append(part.results)
+        whole.events += part.events
+        whole.commands.update(part.commands)
+        for key, claim in part.claims.items():
+            whole.claims[key] = claim
+    return whole, answers
+
+
 def nothing_appended(results: Sequence[AppendResult]) -> list[AppendResult]:
     """The results of an atomic batch in which something conflicts: no command may be read as appended."""
     first = next(result for result in results if isinstance(result, Conflict))
@@ -93,7 +124,11 @@ def _place_one(append: Append, known: Known, placement: Placement) -> AppendResu
     seen = known.commands.get(append.command_id)
     if seen is not None:
         return _seen_before(append, seen)
-    conflict = _version_conflict(append, known.versions) or _claim_conflict(append, known.claims)
+    conflict = (
+        _fence_conflict(append, known.epochs)
+        or _version_conflict(append, known.versions)
+        or _claim_conflict(append, known.claims)
+    )
     if conflict is not None:
         return conflict
     first = known.last_event_id + 1
@@ -108,6 +143,13 @@ def _seen_before(append: Append, seen: Recorded) -> AppendResult:
     if seen.body_hash != append.body_hash:
         return Conflict(append.command_id, "command_id", append.command_id, append.body_hash, seen.body_hash)
     return Appended(append.command_id, seen.first_event_id, seen.last_event_id, duplicate=True)
+
+
+def _fence_conflict(append: Append, epochs: Mapping[str, int]) -> Conflict | None:
+    if append.fence is None or epochs.get(append.fence.lease) == append.fence.epoch:
+        return None
+    found = str(epochs.get(append.fence.lease, 0))
+    return Conflict(append.command_id, "fence", append.fence.lease, str(append.fence.epoch), found)
 
 
 def _version_conflict(append: Append, versions: Mapping[AggregateKey, Version]) -> Conflict | None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 OWNER_ROLE = "trueup_owner"
 APP_ROLE = "trueup_app"
+GROUP_ROLES = ("trueup_append", "trueup_project", "trueup_read")
+"""Parts of what the application may do, for a log-in that shall do only that: append, keep the views, read."""
+
 DATABASE = "trueup"
 
 _LOCK_ROLES = "SELECT pg_advisory_lock(hashtextextended('trueup roles', 0))"
@@ -46,6 +49,7 @@ async def prepare_embedded(superuser_url: str, database: str = DATABASE) -> None
             for role in (OWNER_ROLE, APP_ROLE):
                 if not await _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", role):
                     await connection.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE")
+            await _make_group_roles(connection)
             if not await _exists(connection, "SELECT 1 FROM pg_database WHERE datname = $1", database):
                 await connection.execute(f'CREATE DATABASE "{database}" OWNER {OWNER_ROLE}')
     finally:
@@ -62,6 +66,7 @@ async def prepare_external(database_url: str, *, switches_role: bool) -> None:
         with translated(f"make the role {APP_ROLE}"):
             if not await _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", APP_ROLE):
                 await _make_app_role(connection)
+            await _make_group_roles(connection)
             if switches_role and not await _exists(connection, MAY_SWITCH, APP_ROLE):
                 raise _role_missing("the role of the URL is not a member of it")
     finally:
@@ -88,11 +93,23 @@ async def _make_app_role(connection: Connection) -> None:
         return  # another process made it at the same moment
 
 
+async def _make_group_roles(connection: Connection) -> None:
+    try:
+        for role in GROUP_ROLES:
+            if not await _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+                await connection.execute(f"CREATE ROLE {role} NOLOGIN")
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _role_missing(str(error)) from error
+    except asyncpg.DuplicateObjectError:
+        return  # another process made them at the same moment
+
+
 def _role_missing(why: str) -> Refusal:
     return Refusal(
-        f"use the role {APP_ROLE}",
+        f"use the roles {', '.join((APP_ROLE, *GROUP_ROLES))}",
         why,
-        fix=f"as an administrator: CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO the role of the URL;",
+        fix=f"as an administrator: CREATE ROLE {APP_ROLE} NOLOGIN (and so {', '.join(GROUP_ROLES)});"
+        f" GRANT {APP_ROLE} TO the role of the URL;",
         code="postgres_role_missing",
     )
 

@@ -7,6 +7,7 @@ from datetime import UTC
 import asyncpg
 
 from reconciler.core.events import Cause, Event
+from reconciler.core.upcasts import current
 
 COLUMNS = (
     "event_id, occurred_at, aggregate_type, aggregate_id, aggregate_seq, event_type, event_version, command_id,"
@@ -18,4 +19,4 @@ def event_of(row: asyncpg.Record) -> Event:
     event_id, occurred_at, *values = row
     utc = occurred_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     place, cause, payload = values[:6], values[6:15], values[15]
-    return Event(event_id, utc, *place, cause=Cause(*cause), payload=payload)  # type: ignore[misc]  # six fields
+    return current(Event(event_id, utc, *place, cause=Cause(*cause), payload=payload))  # type: ignore[misc]  # six fields

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,16 +21,23 @@ from kit.backoff import Backoff
 from kit.clock import Clock, SystemClock
 from kit.errors import TrueupError
 from reconciler.core.event_schemas import EventSchemas
+from reconciler.core.steps import Step
+from reconciler.core.views import PROJECTIONS
+from reconciler.store.archive import Archiver, archived
+from reconciler.store.claims import NAME as CLAIMS
+from reconciler.store.claims import ClaimsRebuilder
 from reconciler.store.event_log import PostgresEventLog
 from reconciler.store.event_schema_files import load_event_schemas
 from reconciler.store.heartbeats import Heartbeats
+from reconciler.store.leases import Leases
 from reconciler.store.migrate import migrate
 from reconciler.store.pool import connect, open_pool
-from reconciler.store.rebuild import Rebuilder
+from reconciler.store.rebuild import Progress, Rebuilder, Rebuilt
 from reconciler.store.roles import APP_ROLE, DATABASE, OWNER_ROLE, Access, prepare_embedded, prepare_external
 from reconciler.store.server import SUPERUSER, EmbeddedServer
 from reconciler.store.settings import StoreSettings
 from reconciler.store.tail import Tail
+from reconciler.store.tracing import trace
 from reconciler.store.view_writer import ViewWriter
 from reconciler.store.views import PostgresViews
 
@@ -46,8 +54,10 @@ class Store:
     views: PostgresViews
     writer: ViewWriter
     heartbeats: Heartbeats
+    leases: Leases
     access: Access
     _rebuilder: Rebuilder
+    _claims: ClaimsRebuilder
     _pool: asyncpg.Pool[Any]
     _tail: Tail
     _server: EmbeddedServer | None = None
@@ -57,13 +67,43 @@ class Store:
         """Folds a view anew from the first event; returns how many rows were wrong."""
         return await self._rebuilder.rebuild(name)
 
+    async def rebuild_views(
+        self,
+        names: Iterable[str] = (),
+        *,
+        verify: bool = False,
+        archive: Path | None = None,
+        progress: Progress = lambda event_id, upto: None,
+    ) -> list[Rebuilt]:
+        """Several views (all, unless named) in one pass over the log, and the claims, if they are named or all are
+        meant. `verify` compares and changes nothing. `archive`: a folder whose events are read before the table's."""
+        wanted = set(names) or {*PROJECTIONS, CLAIMS}
+        done: list[Rebuilt] = []
+        if views := wanted - {CLAIMS}:
+            pages = archived(archive, (await self.log.head()).log_id) if archive else None
+            done = await self._rebuilder.run(views, verify=verify, archive=pages, progress=progress)
+        if CLAIMS in wanted:
+            done.append(await self._claims.run(verify=verify, progress=progress))
+        return done
+
+    async def trace(self, view: str, key: str) -> AsyncIterator[Step]:
+        """How a row came to be, event after event, by the code that runs now."""
+        async for step in trace(self._pool, view, key, (await self.log.head()).last_event_id):
+            yield step
+
+    async def archive(self, before: int, folder: Path) -> dict[str, Any]:
+        """Copies the events before that one into `folder`; returns its manifest. Deletes nothing."""
+        return await Archiver(self._pool).archive(before, folder)
+
     async def close(self) -> None:
         await self._tail.stop()
+        await self.leases.close()
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         try:
+            await self.log.close()
             async with asyncio.timeout(10):
                 await self._pool.close()
         except TimeoutError:
@@ -72,14 +112,15 @@ class Store:
             await asyncio.to_thread(self._server.close)
 
 
-async def open_store(settings: StoreSettings, *, clock: Clock | None = None) -> Store:
-    """Raises `Refusal` for what somebody has to change, `Transient` for what may go by itself."""
+async def open_store(settings: StoreSettings, *, clock: Clock | None = None, holder: str = "trueup") -> Store:
+    """`holder`: the name under which this process holds leases. Raises `Refusal` for what somebody has to change,
+    `Transient` for what may go by itself."""
     ours = clock or SystemClock()
     server = None if settings.database_url else EmbeddedServer(settings.state_dir / "postgres")
     try:
         access = await _prepare_embedded(server) if server is not None else await _prepare_external(settings)
         await migrate(access.owner_url)
-        store = await _open(settings, access, ours)
+        store = await _open(settings, access, ours, holder)
     except BaseException:
         if server is not None:
             await asyncio.to_thread(server.close)
@@ -91,8 +132,10 @@ async def open_store(settings: StoreSettings, *, clock: Clock | None = None) -> 
 
 
 @contextlib.asynccontextmanager
-async def opened_store(settings: StoreSettings, *, clock: Clock | None = None) -> AsyncIterator[Store]:
-    store = await open_store(settings, clock=clock)
+async def opened_store(
+    settings: StoreSettings, *, clock: Clock | None = None, holder: str = "trueup"
+) -> AsyncIterator[Store]:
+    store = await open_store(settings, clock=clock, holder=holder)
     try:
         yield store
     finally:
@@ -112,11 +155,11 @@ async def _prepare_external(settings: StoreSettings) -> Access:
     return Access(settings.database_url, settings.database_url, APP_ROLE)
 
 
-async def _open(settings: StoreSettings, access: Access, clock: Clock) -> Store:
+async def _open(settings: StoreSettings, access: Access, clock: Clock, holder: str) -> Store:
     schemas = EventSchemas(load_event_schemas())
     pool = await open_pool(access.app_url, role=access.app_role, connections_max=settings.connections_max)
     tail = Tail(lambda: connect(access.app_url, role=access.app_role), clock)
-    log = PostgresEventLog(pool, tail, schemas.check, clock)
+    log = PostgresEventLog(pool, tail, schemas.check, clock, lambda: connect(access.app_url, role=access.app_role))
     views = PostgresViews(pool, clock)
     tail.advance((await log.head()).last_event_id)
     tail.start()
@@ -125,8 +168,10 @@ async def _open(settings: StoreSettings, access: Access, clock: Clock) -> Store:
         views=views,
         writer=ViewWriter(pool, log, views),
         heartbeats=Heartbeats(pool, clock),
+        leases=Leases(lambda: connect(access.app_url, role=access.app_role), pool, holder, clock),
         access=access,
         _rebuilder=Rebuilder(pool, log, views),
+        _claims=ClaimsRebuilder(pool, log),
         _pool=pool,
         _tail=tail,
     )

@@ -24,6 +24,12 @@ from reconciler.store.pool import borrowed
 # The checkpoints of the given projections.
 CHECKPOINTS = "SELECT name, last_applied_event_id FROM checkpoints WHERE name = ANY($1::text[])"
 
+# How old the oldest event is that a projection has not applied; no row for one that has applied all.
+LAGS = """
+SELECT wanted.name, extract(epoch FROM clock_timestamp() - e.occurred_at)::float8
+FROM unnest($1::text[]) AS wanted (name) LEFT JOIN checkpoints c USING (name)
+JOIN events e ON e.event_id = coalesce(c.last_applied_event_id, 0) + 1"""
+
 # What is not following the log any more, and why.
 QUARANTINED = "SELECT projection, key, event_id, event_type, error FROM quarantine ORDER BY projection, key"
 
@@ -102,6 +108,12 @@ class PostgresViews:
         """How far each projection has come."""
         await self._read_checkpoints(list(PROJECTIONS))
         return {name: self._checkpoints.get(name, 0) for name in PROJECTIONS}
+
+    async def lags_s(self) -> dict[str, float]:
+        """The age in seconds of the oldest event that each projection has not applied yet; 0 for none."""
+        async with borrowed(self._pool, "read how late the projections are") as connection:
+            late = dict(await connection.fetch(LAGS, list(PROJECTIONS)))
+        return {name: max(0.0, late.get(name, 0.0)) for name in PROJECTIONS}
 
     async def quarantined(self) -> list[Quarantined]:
         async with borrowed(self._pool, "read the quarantine") as connection:

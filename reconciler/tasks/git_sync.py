@@ -11,6 +11,9 @@ applied, and works from there, so a restart or a lost wake-up changes nothing. W
 5. submit revision and commands as one batch; a claim that stands against it refuses the commit as well.
 
 A refused commit changes nothing, and the next one is compared with the last that was applied, so it never blocks.
+
+Only the holder of the lease git/SOURCE runs these passes (`run`). Every other controller only fetches (`follow`), so
+that it can deliver secrets out of its own clone.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +29,7 @@ from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
 from kit.logs import get
+from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.planner import Plan
 from reconciler.core.revisions import (
@@ -50,6 +54,7 @@ VIEWS_TIMEOUT_S = 30.0
 REFUSED_AGAIN_S = 300.0
 """A refused commit is looked at again this often: what stood against it may have lain outside of it. The same
 refusal for the same reasons is one event."""
+REFRESH_S = 20.0
 DAMAGED_READS_MAX = 3
 """So many passes in a row that fetch well and then miss objects: the clone is damaged, and is made anew."""
 _log = get("git-sync")
@@ -81,7 +86,9 @@ class GitSync:
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
     trouble: str = ""
     fetched: str = ""
+    _fence: Fence | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _fetch_ended: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: bool = False
     _reader: TreeReader | None = None
     _damaged_reads: int = 0
@@ -94,13 +101,30 @@ class GitSync:
         self._refused = ""
         self._wake.set()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. A pass that was begun is finished or cut off; either way the next one repeats it."""
+    async def run(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
+        """Until `stop` is set. A pass that was begun is finished or cut off; either way the next one repeats it.
+        `fence`: of the term in which it runs."""
+        self._fence, self._refused = fence, ""
+        await self._repeat(self.step, stop)
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set: keeps the clone as new as the source, and decides nothing."""
+        await self._repeat(self._fetch, stop)
+
+    async def refresh(self) -> None:
+        """Returns when the next fetch has ended, well or not, or after REFRESH_S. Needs `run` or `follow` to run."""
+        ended = self._fetch_ended
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_S):
+                await ended.wait()
+
+    async def _repeat(self, step: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
             self._wake.clear()
             try:
-                await self.step()
+                await step()
                 failures, self.trouble = 0, ""
             except Exception as error:  # whatever it is, only this source waits
                 failures += 1
@@ -110,21 +134,35 @@ class GitSync:
 
     async def step(self) -> Looked:
         """One pass."""
-        if not self._opened:
-            await self.clone.open()
-            self._opened = True
-        head = self.fetched = await self.clone.fetch()
+        head = await self._fetch()
         await self._caught_up()
-        row = await self.views.get("sources", self.source.source_id) or {}
-        applied = str(row.get("applied_commit") or "")
-        if applied:
-            await self._keep(applied)
+        applied = await self._applied()
         if head == applied or self._is_known_refusal(head):
             return Looked("unchanged", head)
         judged = await self._judge(head, applied)
         if judged.plan is None or errors(judged.findings):
             return await self._refuse(judged.info, applied, judged.findings)
         return await self._submit(judged.info, judged.plan, judged.findings)
+
+    async def _fetch(self) -> str:
+        """The head of the branch. What is applied is held on to, so that its secrets can be read here."""
+        try:
+            if not self._opened:
+                await self.clone.open()
+                self._opened = True
+            self.fetched = await self.clone.fetch()
+        finally:
+            ended, self._fetch_ended = self._fetch_ended, asyncio.Event()
+            ended.set()
+        await self._applied()
+        return self.fetched
+
+    async def _applied(self) -> str:
+        row = await self.views.get("sources", self.source.source_id) or {}
+        applied = str(row.get("applied_commit") or "")
+        if applied:
+            await self._keep(applied)
+        return applied
 
     async def _judge(self, head: str, applied: str) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
@@ -155,7 +193,7 @@ class GitSync:
             changes=planned.changes,
             findings=warnings,
         )
-        result = await self.submit(revision, planned.commands)
+        result = await self.submit(revision, planned.commands, self._fence)
         if isinstance(result, Refused):
             return await self._refuse(info, planned.base, ordered([*warnings, *result.findings]))
         await self._keep(info.commit)
@@ -173,7 +211,7 @@ class GitSync:
             subject=info.subject,
             findings=findings,
         )
-        await self.refuse(revision)
+        await self.refuse(revision, self._fence)
         self._refused, self._refused_at_s = info.commit, self.clock.now_s()
         first = next(iter(errors(findings)), findings[0])
         _log.warning(
@@ -210,8 +248,7 @@ class GitSync:
         finally:
             for wait in waits:
                 wait.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await wait
+            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error) if isinstance(error, TrueupError) else f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,8 +26,8 @@ _log = logs.get("projector")
 
 
 class Pages(Protocol):
-    async def apply_page(self, name: str) -> int:
-        """Moves one view forward by a page; returns the number of its events, 0 at the end of the log."""
+    async def apply_pages(self, names: Iterable[str]) -> Mapping[str, int | Exception]:
+        """Moves each view forward by a page: the number of its events, 0 at the end of the log, or its failure."""
         ...
 
 
@@ -51,23 +51,23 @@ class Projector:
         """Until `stop` is set. Ends between two pages, so nothing is half done."""
         while not stop.is_set():
             head = await self.log.wait_past(-1, 0)  # before the pass: what comes during it wakes the next one
-            if not await self.catch_up(stop):
+            if not await self.catch_up():
                 await self._rest(head, stop)
 
-    async def catch_up(self, stop: asyncio.Event) -> bool:
+    async def catch_up(self) -> bool:
         """One page for every view that may be tried. True: there may be more at once."""
-        more = False
-        for name in self.views:
-            trouble = self._troubles.get(name)
-            if stop.is_set() or (trouble is not None and self.clock.now_s() < trouble.not_before_s):
-                continue
-            try:
-                more = await self.pages.apply_page(name) > 0 or more
-            except Exception as error:  # whatever it is, the other views go on
-                self._failed(name, error)
+        now_s, never = self.clock.now_s(), _Trouble()
+        due = [name for name in self.views if self._troubles.get(name, never).not_before_s <= now_s]
+        try:
+            done = await self.pages.apply_pages(due)
+        except Exception as error:  # such as no database: it is the same for all
+            done = dict.fromkeys(due, error)
+        for name, result in done.items():
+            if isinstance(result, Exception):
+                self._failed(name, result)
             else:
                 self._troubles.pop(name, None)
-        return more
+        return any(isinstance(result, int) and result > 0 for result in done.values())
 
     def _failed(self, name: str, error: Exception) -> None:
         trouble = self._troubles.setdefault(name, _Trouble())

@@ -10,13 +10,13 @@ pass, and they may be lost.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 
 from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
+from reconciler.core.commands import Fence
 from reconciler.core.scheduler.actions import Actions
 from reconciler.core.scheduler.convergence import applied_revisions, converged
 from reconciler.core.scheduler.schedule import schedule
@@ -47,10 +47,14 @@ class Scheduler:
         self._rng = rng
         self._backoff = Backoff(first_s=0.2, cap_s=10.0)
         self._times = Times()
+        self._fence: Fence | None = None
+        self._overtaken = False
         self._unreadable: frozenset[str] = frozenset()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. A pass that fails is tried again with backoff; nothing ends the loop."""
+    async def run(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
+        """Until `stop` is set. A pass that fails is tried again with backoff; nothing ends the loop. `fence`: of the
+        term in which it runs. A new term starts with new clocks: what was measured in an older one is out of date."""
+        self._fence, self._times = fence, Times()
         failures = 0
         while not stop.is_set():
             head, delay_s = -1, 0.0
@@ -79,11 +83,12 @@ class Scheduler:
         self._times = actions.times
         for action in actions:
             _log.info("decided", action=str(action))
-        recorded = await self._handlers.apply_schedule(actions, views.event_id)
+        recorded = await self._handlers.apply_schedule(actions, views.event_id, self._fence)
+        self._overtaken = recorded.stale
         if recorded.stale:
             _log.info("overtaken; looking again")
         await self._handlers.record_converged(
-            list(converged(views.rows, actions.matching, actions.times.begun_s, now_s))
+            list(converged(views.rows, actions.matching, actions.times.begun_s, now_s)), self._fence
         )
         return actions
 
@@ -91,7 +96,7 @@ class Scheduler:
         """The position of the log before the pass, and how long to sleep if nothing comes."""
         head = (await self._event_log.head()).last_event_id
         actions = await self.one_pass()
-        if actions.more:
+        if actions.more or self._overtaken:
             return head, 0.0
         if actions.wake_at_s is None:
             return head, FULL_PASS_S
@@ -109,9 +114,7 @@ class Scheduler:
         finally:
             for wait in waits:
                 wait.cancel()
-            for wait in waits:
-                with contextlib.suppress(asyncio.CancelledError, TrueupError):
-                    await wait
+            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through
 
     async def _moved(self, head: int, timeout_s: float) -> None:
         await self._event_log.wait_past(head, timeout_s)

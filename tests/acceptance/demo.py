@@ -24,6 +24,17 @@ from tests.acceptance.narrator import CheckFailed, Narrator
 from tests.acceptance.world import CACHE, ROOT, World
 
 EXAMPLES = ROOT / "examples-repo"
+EXIT_INTERRUPTED = 130
+STEPS_AROUND = 3  # the registry, the fleet, the end
+WITH_ROOT = "Each host is a network namespace of its own; guests are reached over bridges. Stop it with Ctrl-C."
+WITHOUT_ROOT = """\
+Without root all hosts share loopback, guests are reached through ports that qemu forwards,
+and there are no cgroups: only qemu bounds a machine. The rest is the same. Stop it with Ctrl-C."""
+READ_ON = """\
+make up                 the same fleet, to play with: push, kill, ask why
+examples-repo/          the manifests that were pushed
+docs/ARCHITECTURE.md    what happened, step by step, with file names
+docs/runbooks/          what to do when it does not"""
 
 
 def main(argv: list[str]) -> int:
@@ -34,25 +45,30 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-root", action="store_true", help="do without namespaces even as root")
     arguments = parser.parse_args(argv)
     hosts = None if os.geteuid() != 0 or arguments.no_root else Hosts(f"trueup-{os.getpid()}")
-    narrator = Narrator()
+    told = chosen(arguments)
+    narrator = Narrator(steps=len(told) + STEPS_AROUND + arguments.stay)
+    narrator.say(WITH_ROOT if hosts else WITHOUT_ROOT)
+    whole = False
     try:
         build_images(CACHE / "images")  # before the namespace is entered: inside there is no way out to packages
         if hosts:
             hosts.open()
             enter(hosts.prefix)
-        asyncio.run(tell(narrator, hosts, chosen(arguments), stay=arguments.stay))
+        whole = asyncio.run(tell(narrator, hosts, told, stay=arguments.stay)) or arguments.stay
     except CheckFailed:
         pass
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything was stopped")
+    except KeyboardInterrupt:  # before there is anything to stop but the namespace
+        pass
     except Exception:
         traceback.print_exc()
         narrator.failed += 1
     finally:
         if hosts:
             hosts.close()
+    if not narrator.failed and not arguments.stay:
+        print(f"\n{READ_ON if whole else 'interrupted; everything was stopped'}")
     print(f"\n{narrator.total()}", flush=True)
-    return 1 if narrator.failed else 0
+    return 1 if narrator.failed else 0 if whole else EXIT_INTERRUPTED
 
 
 def enter(namespace: str) -> None:
@@ -73,11 +89,12 @@ def chosen(arguments: argparse.Namespace) -> list[scenario.Chapter]:
     return [each for each in scenario.CHAPTERS if each is scenario.first_push or each.__name__ in only]
 
 
-async def tell(narrator: Narrator, hosts: Hosts | None, told: list[scenario.Chapter], *, stay: bool) -> None:
+async def tell(narrator: Narrator, hosts: Hosts | None, told: list[scenario.Chapter], *, stay: bool) -> bool:
+    """Whether it came to its end before somebody asked it to stop."""
     # Paths of unix sockets are bounded at 107 bytes, so the folder's path is short.
     world = World(Path(tempfile.mkdtemp(prefix="trueup-")), hosts)
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     telling = asyncio.create_task(chapters(narrator, world, stop, told, stay=stay))
     stopping = asyncio.create_task(stop.wait())
@@ -91,9 +108,10 @@ async def tell(narrator: Narrator, hosts: Hosts | None, told: list[scenario.Chap
     finally:
         await asyncio.gather(telling, return_exceptions=True)
         stopping.cancel()
-        narrator.step("Stop everything")
+        narrator.step("Stop everything, guests included" + (" (asked to)" if stop.is_set() else ""))
         await world.close()
     narrator.check("nothing is left behind", *world.left_behind())
+    return not stop.is_set()
 
 
 async def chapters(
@@ -106,6 +124,8 @@ async def chapters(
         if stay:
             await scenario.add_notes(story)
             world.repository.push("Keep notes")
+            await story.ready("notes", 1, scenario.BOOT_WITHIN_S)
+            narrator.step("Play")
             narrator.say(world.how_to_play())
             await stop.wait()
     finally:
@@ -113,11 +133,11 @@ async def chapters(
 
 
 async def start(narrator: Narrator, world: World) -> scenario.Story:
-    narrator.step("Start a registry, and put the images of the demo into it")
+    narrator.step("Start a registry, and push the images of the demo into it")
     world.start_registry()
     for name, reference in sorted(world.images.items()):
-        narrator.say(f"{name}: {reference}")
-    narrator.step("Make a repository of examples-repo, start Postgres and the controller, two agents, an edge")
+        narrator.say(f"{name}: {reference.partition('@')[0]}@{reference.partition('@')[2][:19]}...")
+    narrator.step("Make a repository of examples-repo; start Postgres and the controller, two agents, an edge")
     prepare_repository(world)
     await world.start_controller()
     await narrator.until("the controller is ready", lambda: controller_ready(world), 60)

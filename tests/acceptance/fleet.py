@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.control_plane import ControlPlane
-from tests.acceptance.programs import call
+from tests.acceptance.programs import call, show
 
 TRUEUP = str(Path(sys.executable).parent / "trueup")
 
@@ -40,6 +40,10 @@ class Fleet:
         """Runs the command as a person would and returns what it printed."""
         return await call([TRUEUP, *words, *self._options], ok=ok)
 
+    async def shown(self, *words: str, width: int) -> str:
+        """What a person sees who runs the command in a terminal of that width."""
+        return await show([TRUEUP, *words, *self._options], width)
+
     async def events(self, *words: str) -> list[dict[str, Any]]:
         """What `trueup events --output json` prints, with these options."""
         document = json.loads(await self.trueup("events", *words, "--output", "json"))
@@ -47,5 +51,8 @@ class Fleet:
 
 
 def describe(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:
-    shown = [f"{row['instance_id'][-6:]} on {row['node_id']} {row['desired']}/{row['status'] or 'new'}" for row in rows]
+    shown = []
+    for row in rows:
+        wish = "" if row["desired"] == "running" else f", shall be {row['desired']}"
+        shown.append(f"{row['instance_id'][-6:]} on {row['node_id']} {row['status'] or 'new'}{wish}")
     return ", ".join(shown) or "no instance"

@@ -1,9 +1,15 @@
-"""What a person sees while the demo runs: steps, what was seen, how long it took, and the count of checks."""
+"""What a person sees while the demo runs: steps, what was seen, how long it took, and the count of checks.
+
+Lines are at most WIDTH_MAX columns; what is longer goes on below, indented. On a terminal the last line says what is
+being waited for; elsewhere that is said once a wait has lasted SAY_AFTER_S, and then every so often.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,6 +18,9 @@ from kit.errors import TrueupError
 
 T = TypeVar("T")
 POLL_S = 0.2
+SAY_AFTER_S = 10.0
+WIDTH_MIN, WIDTH_MAX = 60, 110
+MARGIN = " " * 11
 
 
 class CheckFailed(Exception):
@@ -19,18 +28,30 @@ class CheckFailed(Exception):
 
 
 class Narrator:
-    def __init__(self) -> None:
+    """`steps`: how many are expected, for the headings; 0 leaves it out."""
+
+    def __init__(self, steps: int = 0) -> None:
         self.passed = 0
         self.failed = 0
-        self._started = time.monotonic()
+        self._steps = steps
+        self._step = 0
+        self._started = self._step_started = time.monotonic()
         self._tty = sys.stdout.isatty()
+        self.width = max(WIDTH_MIN, min(WIDTH_MAX, shutil.get_terminal_size((WIDTH_MAX, 24)).columns))
 
     def step(self, title: str) -> None:
-        self._line(f"\n[{self._clock()}] {title}")
+        """Ends the step before and begins the next."""
+        now = time.monotonic()
+        if self._step:
+            self.say(f"step {self._step} took {now - self._step_started:.1f} s")
+        self._step, self._step_started = self._step + 1, now
+        number = f"{self._step}/{self._steps}" if self._steps else str(self._step)
+        print(flush=True)
+        self._line(f"[{now - self._started:6.1f} s] {number} {title}")
 
     def say(self, text: str) -> None:
         for line in text.rstrip().splitlines():
-            self._line(f"           {line}")
+            self._line(MARGIN + line, MARGIN + "  ")
 
     def check(self, what: str, holds: bool, seen: str = "") -> None:
         """Counts and prints one check; a failed one ends the demo."""
@@ -44,8 +65,8 @@ class Narrator:
 
     async def until(self, what: str, look: Callable[[], Awaitable[tuple[T | None, str]]], within_s: float) -> T:
         """Calls `look` until it returns something that is not None; its text says what is seen meanwhile."""
-        started, seen = time.monotonic(), ""
-        while time.monotonic() - started < within_s:
+        started, said_at, seen = time.monotonic(), 0.0, ""
+        while (elapsed := time.monotonic() - started) < within_s:
             try:
                 found, seen = await look()
             except (TrueupError, OSError, TimeoutError) as error:
@@ -55,7 +76,7 @@ class Narrator:
                 self.passed += 1
                 self._line(f"  ok       {what}  (after {time.monotonic() - started:.1f} s: {seen})")
                 return found
-            self._progress(f"  waiting  {what}: {time.monotonic() - started:.0f} s, {seen}")
+            said_at = self._waiting(f"{what}: {elapsed:.0f} of {within_s:.0f} s; {seen}", elapsed, said_at)
             await asyncio.sleep(POLL_S)
         self._clear()
         self.failed += 1
@@ -65,15 +86,18 @@ class Narrator:
     def total(self) -> str:
         return f"demo: {self.passed} checks passed, {self.failed} failed"
 
-    def _clock(self) -> str:
-        return f"{time.monotonic() - self._started:6.1f} s"
-
-    def _line(self, text: str) -> None:
-        print(text, flush=True)
-
-    def _progress(self, text: str) -> None:
+    def _waiting(self, text: str, elapsed_s: float, said_at_s: float) -> float:
+        """When it was last said, in seconds of this wait."""
         if self._tty:
-            print(f"\r\x1b[2K{text[:150]}", end="", flush=True)
+            print(f"\r\x1b[2K{f'  waiting  {text}'[: self.width - 1]}", end="", flush=True)
+        elif elapsed_s - said_at_s >= SAY_AFTER_S:
+            self._line(f"  waiting  {text}")
+            return elapsed_s
+        return said_at_s
+
+    def _line(self, text: str, below: str = MARGIN) -> None:
+        pieces = textwrap.wrap(text, self.width, subsequent_indent=below, break_on_hyphens=False)
+        print("\n".join(pieces), flush=True)
 
     def _clear(self) -> None:
         if self._tty:

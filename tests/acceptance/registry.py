@@ -45,7 +45,11 @@ class Registry:
         config.write_text(json.dumps(self._config()))  # JSON is YAML
         with (self.folder / "registry.log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                ["docker-registry", "serve", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the caller, who stops it
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():

@@ -29,6 +29,8 @@ class Repository:
         _run("git", "init", "-q", "--bare", "-b", "main", str(repository.origin))
         _run("git", "clone", "-q", str(repository.origin), str(repository.work))
         repository._git("checkout", "-q", "-b", "main")
+        repository._git("config", "user.name", IDENTITY["GIT_AUTHOR_NAME"])  # for who plays with `make up`
+        repository._git("config", "user.email", IDENTITY["GIT_AUTHOR_EMAIL"])
         return repository
 
     def copy_in(self, source: Path) -> None:
@@ -70,6 +72,9 @@ class Repository:
 
 
 def _run(*command: str) -> str:
-    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **IDENTITY}, timeout=60)
+    environ = {**os.environ, **IDENTITY}
+    answer = subprocess.run(
+        command, capture_output=True, text=True, env=environ, timeout=60, start_new_session=True
+    )  # Ctrl-C is for the demo, which then stops everything
     assert answer.returncode == 0, f"{' '.join(command)}: {answer.stderr}"
     return answer.stdout

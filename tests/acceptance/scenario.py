@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.acceptance.client import Client, Traffic
 from tests.acceptance.fleet import Fleet, describe
-from tests.acceptance.narrator import Narrator
+from tests.acceptance.narrator import MARGIN, Narrator
 from tests.acceptance.world import BAD_IMAGE_REASONS, NOTES, SITE, World
 
 BOOT_WITHIN_S = 90.0
@@ -52,6 +52,13 @@ class Story:
 
         return await self.narrator.until(f"commit {commit[:8]} is {status}", look, within_s)
 
+    async def tell(self, *words: str) -> str:
+        """Runs `trueup` with these words and shows what it prints."""
+        self.narrator.say(f"$ trueup {' '.join(words)}")
+        printed = await self.fleet.shown(*words, width=self.narrator.width - len(MARGIN))
+        self.narrator.say(printed)
+        return printed
+
     async def agent_is_back(self, node: str) -> None:
         """A restarted agent enrols and then beats; the beat before its stop is older than its start."""
         started = time.monotonic()
@@ -67,7 +74,7 @@ class Story:
     async def serves(self, hostname: str, text: str, within_s: float = 30.0) -> str:
         async def look() -> tuple[str | None, str]:
             body = await self.page(hostname)
-            return (body if text in body else None), body.strip()[:80]
+            return (body if text in body else None), body.strip()
 
         return await self.narrator.until(f"https://{hostname}/ answers with {text!r}", look, within_s)
 
@@ -306,18 +313,16 @@ async def remove_app(story: Story) -> None:
 async def history(story: Story) -> None:
     story.narrator.step("Ask why, and read the history of one instance from its commit to its removal")
     instance = (await story.ready("site", 2, 10))[0]
-    printed = await story.fleet.trueup("why", instance["instance_id"])
-    story.narrator.say(printed)
+    printed = await story.tell("why", instance["instance_id"])
     story.narrator.check("why names the manifest's file", SITE_MANIFEST in printed)
     allocated = await story.fleet.events("--event-type", "instance.allocated")
     first = next(event for event in allocated if event["payload"]["app"].endswith("/app/notes"))
-    told = await story.fleet.trueup("events", "--aggregate-id", first["aggregate_id"])
-    story.narrator.say(told)
+    await story.tell("events", "--aggregate-id", first["aggregate_id"])
     story.narrator.check("the first event names the commit", first["cause"]["commit"] == story.commits["notes"])
     last = (await story.fleet.events("--aggregate-id", first["aggregate_id"]))[-1]
     seen = f"{last['event_type']}: {last['payload'].get('status')}"
     story.narrator.check("the last event is its end", last["payload"].get("status") == "stopped", seen)
-    story.narrator.say(await story.fleet.trueup("status"))
+    await story.tell("status")
 
 
 Chapter = Callable[[Story], Awaitable[None]]

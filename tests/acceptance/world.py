@@ -1,13 +1,15 @@
 """Everything that the demo runs on: hosts, registry, controller, two agents, an edge. Started here, stopped here.
 
-As root each host is a network namespace with bridge networking; otherwise all share loopback and the guests use qemu's
-user network. Nothing is simulated in either case.
+As root each host is a network namespace with bridge networking; otherwise all share loopback, with other ports where
+the usual ones are taken, and the guests use qemu's user network. Nothing is simulated in either case.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.acceptance.repository import Repository
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 BIN = Path(TRUEUP).parent
+WAY_IN = ROOT / ".state" / "in"
 CONTROLLER_PORT = 7340
 REGISTRY_PORT = 5000
 NODE_MEMORY = "4Gi"
@@ -52,12 +55,14 @@ class World:
     def __post_init__(self) -> None:
         self.centre = CENTRE if self.hosts else "::1"
         self.registry_host = CENTRE_V4 if self.hosts else "127.0.0.1"
-        self.https_port = 443 if self.hosts else 8443
+        self.https_port = 443 if self.hosts else free_port("::", 8443)
+        self.controller_port = CONTROLLER_PORT if self.hosts else free_port(self.centre, CONTROLLER_PORT)
         self.state = self.folder / "controller"
-        self.controller_url = f"http://[{self.centre}]:{CONTROLLER_PORT}"
+        self.controller_url = f"http://[{self.centre}]:{self.controller_port}"
         self.authority = Authority.create()
         self.repository = Repository.create(self.folder)
-        self.registry = Registry(self.folder / "registry", self.registry_host, REGISTRY_PORT)
+        registry_port = REGISTRY_PORT if self.hosts else free_port(self.registry_host, REGISTRY_PORT)
+        self.registry = Registry(self.folder / "registry", self.registry_host, registry_port)
 
     # --- start ---
 
@@ -70,7 +75,14 @@ class World:
         await self._start(
             "controller",
             [TRUEUP, "controller", "--repository", str(self.repository.origin), "--state", str(self.state)]
-            + ["--listen", f"[{self.centre}]:{CONTROLLER_PORT}", "--poll-interval-s", "1s", "--log-format", "json"],
+            + [
+                "--listen",
+                f"[{self.centre}]:{self.controller_port}",
+                "--poll-interval-s",
+                "1s",
+                "--log-format",
+                "json",
+            ],
         )
 
     async def start_agent(self, name: str, number: int) -> None:
@@ -81,7 +93,7 @@ class World:
             + ["--token", await self._token("node", name), "--state", str(self.folder / name)]
             + ["--subnet", host.subnet, "--memory", NODE_MEMORY, "--guest", str(CACHE / "guest")]
             + ["--network", "bridge" if self.hosts else "user", "--log-format", "json"]
-            + ["--insecure-registries", f"{self.registry_host}:{REGISTRY_PORT}"],
+            + ["--insecure-registries", self.registry.address],
         )
 
     async def start_edge(self, name: str, number: int) -> None:
@@ -124,7 +136,7 @@ class World:
 
     def bad_images(self) -> dict[str, str]:
         """Images that cannot be had, by the name of an app for each (BAD_IMAGE_REASONS)."""
-        registry, zeros = f"{self.registry_host}:{REGISTRY_PORT}", "0" * 64
+        registry, zeros = self.registry.address, "0" * 64
         return {
             "absent": f"{registry}/site@sha256:{zeros}",
             "altered": self.registry.altered(self.images["notes"], "altered"),
@@ -142,26 +154,32 @@ class World:
         return not left, "; ".join(left) or "no process, mount, namespace or folder"
 
     def how_to_play(self) -> str:
-        """For `make up`: a script that enters this world, and what to try with it."""
-        script = ROOT / ".state" / "in"
-        script.parent.mkdir(exist_ok=True)
+        """For `make up`: writes a script that enters this world, and says what to try with it."""
+        WAY_IN.parent.mkdir(exist_ok=True)
         enter = " ".join(self.hosts.centre().enter()) if self.hosts else ""
-        script.write_text(
-            f"#!/bin/sh\nexport PATH={BIN}:$PATH TRUEUP_STATE={self.state} TRUEUP_CONTROLLER={self.controller_url}\n"
-            f'exec {enter} "$@"\n'
+        WAY_IN.write_text(
+            f"#!/bin/sh\n# into {self.folder}\n"
+            f"export PATH={BIN}:$PATH TRUEUP_STATE={self.state} TRUEUP_CONTROLLER={self.controller_url}\n"
+            f"export CURL_HOME={self.folder}\n"
+            f'[ $# -gt 0 ] || set -- "${{SHELL:-sh}}"\nexec {enter} "$@"\n'
         )
-        script.chmod(0o755)
-        resolve = f"--resolve {SITE}:{self.https_port}:[{self.edge_address}] --cacert {self.folder}/authority.pem"
+        WAY_IN.chmod(0o755)
+        way_in = WAY_IN.relative_to(ROOT)
+        names = "".join(f'resolve = "{name}:{self.https_port}:[{self.edge_address}]"\n' for name in (SITE, NOTES))
+        (self.folder / ".curlrc").write_text(f'{names}cacert = "{self.folder}/authority.pem"\n')
         port = "" if self.https_port == 443 else f":{self.https_port}"
         return "\n".join(
             (
-                "It is up. In another terminal:",
-                "  .state/in trueup status",
-                "  .state/in trueup events --follow",
-                "  .state/in trueup why app/site",
-                f"  .state/in curl {resolve} https://{SITE}{port}/",
-                f"  cd {self.repository.work}    # edit a manifest, commit, git push origin main",
-                "Ctrl-C stops everything.",
+                f"It is up. In another terminal{', as root' if self.hosts else ''}, in {ROOT}:",
+                f"  {way_in} trueup status",
+                f"  {way_in} trueup why app/site",
+                f"  {way_in} trueup events --follow",
+                f"  {way_in} curl https://{SITE}{port}/",
+                "Change something: edit a manifest, commit, push, and look at the status again:",
+                f"  cd {self.repository.work}",
+                "  sed -i 's/replicas: 2/replicas: 3/' apps/site/app.yaml",
+                "  git commit -qam 'Three replicas' && git push -q origin main",
+                f"Logs: {self.folder}/*.log. Ctrl-C here stops everything and removes that folder.",
             )
         )
 
@@ -182,6 +200,8 @@ class World:
         self.registry.stop()
         if self.hosts:
             self.hosts.close()
+        if WAY_IN.exists() and str(self.folder) in WAY_IN.read_text():
+            WAY_IN.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _start(self, name: str, command: list[str]) -> None:
@@ -202,3 +222,16 @@ class World:
 
     async def _token(self, role: str, name: str) -> str:
         return (await call([TRUEUP, "token", role, name, "--state", str(self.state)])).strip()
+
+
+def free_port(address: str, usual: int) -> int:
+    """The usual port, or another one where that is taken."""
+    for port in (usual, 0):
+        with (
+            socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe,
+            contextlib.suppress(OSError),
+        ):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection that is ending is no obstacle
+            probe.bind((address, port))
+            return int(probe.getsockname()[1])
+    raise OSError(f"no port can be bound on {address}")

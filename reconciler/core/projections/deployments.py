@@ -9,6 +9,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
 
 name = "deployments"
+aggregate_types = frozenset({"deployment"})
 
 
 def keys(event: Event) -> frozenset[str]:

@@ -14,6 +14,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 
 name = "instances"
+aggregate_types = frozenset({"instance"})
 
 _NOTHING_OBSERVED: Mapping[str, Any] = {
     "status": "",

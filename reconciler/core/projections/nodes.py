@@ -8,6 +8,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 
 name = "nodes"
+aggregate_types = frozenset({"node"})
 
 
 def keys(event: Event) -> frozenset[str]:

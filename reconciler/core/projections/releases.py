@@ -6,6 +6,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
 
 name = "releases"
+aggregate_types = frozenset({"release"})
 
 
 def keys(event: Event) -> frozenset[str]:

@@ -16,6 +16,7 @@ from reconciler.core.model import KINDS, ResourceId
 from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
 
 name = "resources"
+aggregate_types = frozenset({*KINDS, "deployment"})
 
 _OF_KIND: Mapping[str, Mapping[str, Any]] = {
     "app": {"release_id": "", "deployment_id": "", "unschedulable": {}},

@@ -10,6 +10,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 
 name = "revisions"
+aggregate_types = frozenset({"revision"})
 
 
 def keys(event: Event) -> frozenset[str]:

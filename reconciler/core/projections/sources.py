@@ -6,6 +6,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 
 name = "sources"
+aggregate_types = frozenset({"source", "revision"})
 
 _EVENTS = frozenset({"source.registered", "revision.applied", "revision.refused"})
 

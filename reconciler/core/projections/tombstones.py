@@ -10,6 +10,7 @@ from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 
 name = "tombstones"
+aggregate_types = frozenset({"volume"})
 
 _EVENTS = frozenset({"volume.deleted", "volume.status_changed"})
 

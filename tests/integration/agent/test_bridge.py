@@ -12,6 +12,8 @@ import pytest
 
 from agent.drivers.network.bridge import mac_address
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
 COME_AND_GO = """
 import asyncio, json, pathlib
 from agent.drivers.network.bridge import BridgeNetwork

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kit.clock import SystemClock
-from reconciler.core.commands import Append, AppendResult, DeclareResource, GitCommand, RemoveResource, RetainResource
+from reconciler.core.commands import (
+    Append,
+    AppendResult,
+    DeclareResource,
+    Fence,
+    GitCommand,
+    RemoveResource,
+    RetainResource,
+)
 from reconciler.core.events import Event
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
 from reconciler.git.clone import BareClone
@@ -27,7 +35,9 @@ class Platform:
 
     # --- handlers ---
 
-    async def submit(self, revision: RevisionApplied, commands: Sequence[GitCommand]) -> Submitted | Refused:
+    async def submit(
+        self, revision: RevisionApplied, commands: Sequence[GitCommand], fence: Fence | None = None
+    ) -> Submitted | Refused:
         if self.answer is not None:
             return self.answer
         self.applied.append((revision, tuple(commands)))
@@ -35,7 +45,7 @@ class Platform:
             self._apply(command, revision.source_id)
         return Submitted(len(self.applied))
 
-    async def refuse(self, revision: RevisionRefused) -> Submitted:
+    async def refuse(self, revision: RevisionRefused, fence: Fence | None = None) -> Submitted:
         if revision.command_id not in {each.command_id for each in self.refused}:
             self.refused.append(revision)
         return Submitted(len(self.applied))

@@ -1,13 +1,19 @@
-"""A proxy before Postgres that cuts the connection at COMMIT. It stands on a unix socket of its own."""
+"""A proxy before Postgres that cuts the connection at COMMIT, or at a call that appends and commits by itself.
+
+It stands on a unix socket of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+PREPARE = re.compile(rb"(__asyncpg_stmt_\w+__)\x00SELECT append_")
 
 Cut = Literal["before_commit", "after_commit", "while_committing"]
 
@@ -23,10 +29,14 @@ class Proxy:
     async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         answers, server = await asyncio.open_unix_connection(str(self.server))
         drop_answers = asyncio.Event()
+        appending: set[bytes] = set()
         answering = asyncio.ensure_future(self._answer(answers, back, drop_answers))
         try:
             while data := await client.read(65536):
-                if b"COMMIT;" in data and self.plan:
+                prepared = set(PREPARE.findall(data))
+                commits = b"COMMIT;" in data or any(name in data for name in appending)
+                appending |= prepared
+                if commits and self.plan:
                     self.cuts += 1
                     cut = self.plan.pop(0)
                     if cut != "before_commit":

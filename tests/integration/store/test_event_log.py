@@ -47,14 +47,14 @@ async def test_L2_two_writers_that_commit_in_reverse_cannot(store: Store, superu
     try:
         transaction = slow.transaction()
         await transaction.start()
-        await slow.fetchrow("SELECT * FROM look_before_append('{}', '{}', '{}', '{}', '{}', '{}')")
+        await slow.fetchrow("SELECT * FROM look_before_append('{}', '{}', '{}', '{}', '{}', '{}', '{}')")
         second = asyncio.ensure_future(append(store, command(node_event())))
         await asyncio.sleep(0.2)
         assert not second.done()
         assert await store.log.read(0, limit=10) == []
         await slow.execute(
-            "INSERT INTO events SELECT 1, now(), 'node', 'slow', 1, 'node.state_changed', 1, 'slow', 'system', 'x',"
-            " 'o', '', '', '', 0, '', 0, '{}'; UPDATE log_head SET last_event_id = 1"
+            "SELECT append_one('slow', 'h', '', 0, NULL, 'node', 'slow', 'node.state_changed', 1, 'system', 'x', 'o',"
+            " '', '', '', 0, '', 0, '{}')"
         )
         await transaction.commit()
         assert isinstance((await second)[0], Appended)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kit.clock import SystemClock
@@ -51,12 +51,14 @@ class OneFails:
     failures: int
     calls: list[str] = field(default_factory=list)
 
-    async def apply_page(self, name: str) -> int:
-        if name == "sources" and self.failures > 0:
+    async def apply_pages(self, names: Iterable[str]) -> Mapping[str, int | Exception]:
+        wanted = list(names)
+        if "sources" in wanted and self.failures > 0:
             self.failures -= 1
-            self.calls.append(name)
-            raise Transient("write", "no")
-        return await self.store.writer.apply_page(name)
+            self.calls.append("sources")
+            others = await self.store.writer.apply_pages([name for name in wanted if name != "sources"])
+            return {**others, "sources": Transient("write", "no")}
+        return await self.store.writer.apply_pages(wanted)
 
 
 async def test_a_view_that_fails_backs_off_and_the_others_go_on(store: Store) -> None:

@@ -6,12 +6,18 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
+
+from kit.errors import Transient
+from reconciler.core.commands import Fence
+from reconciler.core.findings import Finding
+from reconciler.core.revisions import RevisionRefused
 from reconciler.core.scheduler.schedule import schedule
 from reconciler.core.scheduler.snapshot import VIEWS, read_snapshot
 from reconciler.core.scheduler.times import Times
 from tests.integration.tasks.controller import Controller, eventually
 from tests.unit.decide.test_git import route
-from tests.unit.scheduler.world import app, process, secret, web_port
+from tests.unit.scheduler.world import app, process, secret, volume, web_port
 
 
 async def test_from_a_commit_to_converged_and_then_silence(controller: Controller) -> None:
@@ -58,6 +64,34 @@ async def test_of_two_schedulers_that_decide_on_the_same_state_one_gets_through(
     assert (await paused.handlers.apply_schedule(old, event_id)).stale
     assert (await paused.handlers.apply_schedule(old, event_id)).stale, "and stays so, however often it is tried"
     assert len(await controller.events("instance.allocated")) == 3
+
+
+async def test_a_leader_whose_term_is_over_writes_nothing(controller: Controller) -> None:
+    """Paused between its decision and its append, until another one has begun: on whatever picture it stands."""
+    await controller.enrol("node-a")
+    await controller.commit(app(web=process(replicas=2)))
+    leases = controller.store.leases
+    old = Fence("scheduler", await leases.acquire("scheduler", 60.0) or 0)
+    actions, event_id = await _decision(controller)
+    await leases.release("scheduler", old.epoch)
+    new = Fence("scheduler", await leases.acquire("scheduler", 60.0) or 0)
+    before = await controller.store.log.head()
+    for _ in range(2):
+        with pytest.raises(Transient) as caught:
+            await controller.handlers.apply_schedule(actions, event_id, old)
+        assert caught.value.code == "lease_lost"
+    with pytest.raises(Transient):
+        await controller.handlers.set_node_state("node-a", "offline", "test", old)
+    revision, commands = await controller.revision(volume())
+    with pytest.raises(Transient):
+        await controller.handlers.submit_revision(revision, commands, old)
+    finding = Finding("a.yaml", 1, 1, "", "manifest_invalid", "it is wrong")
+    refusal = RevisionRefused("refuse-1", revision.cause, "main", revision.commit, "", "ann", "x", findings=(finding,))
+    with pytest.raises(Transient):
+        await controller.handlers.refuse_revision(refusal, old)
+    assert await controller.store.log.head() == before
+    await controller.handlers.apply_schedule(actions, event_id, new)
+    assert len(await controller.events("instance.allocated")) == 2
 
 
 async def _decision(controller: Controller) -> tuple[Any, int]:
@@ -115,6 +149,23 @@ async def test_the_loop_runs_until_it_is_told_to_stop(controller: Controller) ->
         stop.set()
         async with asyncio.timeout(5):
             await loop
+
+
+async def test_a_scheduler_that_follows_another_one_decides_at_once(controller: Controller) -> None:
+    """Its first batch is told that the chain goes on from another's; nothing new comes to wake it."""
+    await controller.enrol("node-a")
+    await controller.commit(app("first", web=process()))
+    await controller.scheduler.one_pass()
+    await controller.commit(app("second", web=process()))
+    stop = asyncio.Event()
+    loop = asyncio.create_task(controller.another().scheduler.run(stop))
+    try:
+        async with asyncio.timeout(5):
+            while len(await controller.events("instance.allocated")) < 2:
+                await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        await loop
 
 
 async def test_an_event_wakes_the_loop_at_once(controller: Controller) -> None:

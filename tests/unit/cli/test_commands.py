@@ -13,12 +13,13 @@ import pytest
 
 from kit.errors import Bug, Refusal, Transient
 from reconciler.cli import exits
+from reconciler.cli.events import COLUMNS
 from reconciler.cli.main import COMMANDS, main
 from reconciler.cli.output import Page, aligned, clean, plain
 from reconciler.cli.output import Table as PlainTable
 from reconciler.core.tokens import make_token
-from tests.twin import append
-from tests.unit.cli.story import BAD, Story
+from tests.twin import MemoryLog, append
+from tests.unit.cli.story import BAD, GOOD, SITE, Story
 from tests.unit.server.world import KEY, World, heard, serving, token_of, until
 
 OPS = token_of("operator", "ops")
@@ -59,6 +60,14 @@ async def test_status_and_why_print_pages_and_documents(capsys: pytest.CaptureFi
         (["status", "--min-event-id", "999"], OPS, exits.TRANSIENT, "it is at event"),
         (["events", "--commit", "xyz"], OPS, exits.USAGE, "hex digits"),
         (["events", "--limit", "-1"], OPS, exits.USAGE, "--limit"),
+        (["events", "--since", "yesterday"], OPS, exits.USAGE, "is not a time"),
+        (["events", "--answers", "x"], OPS, exits.USAGE, "--answers"),
+        (["events", "--type", "*"], OPS, exits.USAGE, "is not like instance.allocated"),
+        (["events", "--follow", "--before", "3"], OPS, exits.USAGE, "--before"),
+        (["state", "--at", "soon"], OPS, exits.USAGE, "names no moment"),
+        (["state", "--at", "99"], OPS, exits.USAGE, "the log ends at 17"),
+        (["state", "nope"], OPS, exits.MISSING, "at event 17: nothing is or was called 'nope'"),
+        (["diff", "dddd"], OPS, exits.MISSING, "no commit dddd was ever applied"),
     ],
 )
 async def test_what_goes_wrong_is_one_message_and_an_exit_code(
@@ -96,6 +105,98 @@ async def test_events_shows_the_newest_or_from_a_place(capsys: pytest.CaptureFix
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["#12", "#13"]
         assert await run(world, "events", "--commit", "ffff") == 0
         assert "no events match" in capsys.readouterr().out
+
+
+async def test_events_shows_everything_about_each_event(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving() as world:
+        await Story(world.log).site()
+        assert await run(world, "events", "--type", "deployment.*") == 0
+        [head, created, _] = capsys.readouterr().out.splitlines()
+        assert head.split() == [name.upper() for column in COLUMNS for name in column.split()]
+        cells = [cell for cell in created.split("  ") if cell]
+        assert [cell.strip() for cell in cells] == [
+            "#10", "2026-01-01T00:00:10.000Z", "deployment.created", "Ada <ada@example.org>", "main", GOOD,
+            "apps/site.yaml:3", "s-10", "-", f"main@{GOOD}", "deploy d-one of release r-one begun (reason: commit)",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--actor", "node:node-b"], [3, 15, 16]),
+        (["--org", "default", "--type", "source.*"], [1]),
+        (["--source", "main", "--type", "revision.applied,deployment.status_changed"], [4, 17]),
+        (["--path", "apps", "--aggregate-type", "volume"], [6]),
+        (["--request", "s-8"], [8]),
+        (["--follows-from", f"main@{GOOD}", "--type", "instance.*"], [11, 14]),
+        (["--answers", "3"], []),
+        (["--after", "5", "--before", "9"], [6, 7, 8]),
+        (["--since", "2026-01-01T00:00:15Z"], [15, 16, 17]),
+        (["--until", "2026-01-01T00:00:02Z"], [1, 2]),
+        (["--since", "1s"], []),
+        (["--limit", "3"], [15, 16, 17]),
+        (["--limit", "0"], []),
+    ],
+)
+async def test_every_filter_of_events(argv: list[str], expected: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving() as world:
+        await Story(world.log).site()
+        assert await run(world, "events", "--output", "json", *argv) == 0
+        found = json.loads(capsys.readouterr().out)["events"]
+        assert [event["event_id"] for event in found] == expected
+
+
+async def test_events_pages_through_everything_from_either_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.cli.events.PAGE_EVENTS", 4)
+    async with serving() as world:
+        await Story(world.log).site()
+        for argv in ([], ["--after", "0"]):
+            for limit in (1, 4, 7, 17, 50):
+                assert await run(world, "events", "--output", "json", "--limit", str(limit), *argv) == 0
+                found = [event["event_id"] for event in json.loads(capsys.readouterr().out)["events"]]
+                whole = list(range(1, 18))
+                assert found == (whole[:limit] if argv else whole[-limit:])
+
+
+async def test_state_and_diff_print_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving() as world:
+        await Story(world.log).site()
+        assert await run(world, "state", "instance", "--at", "13") == 0
+        told = capsys.readouterr().out
+        assert told.startswith("as of event 13, 2026-01-01T00:00:13.000Z\n")
+        assert told.splitlines()[-1].split() == ["i-0001", "node-a", "running", "ready", "r-one", "web", SITE]
+        assert await run(world, "state", "app/site", "--at", GOOD[:8]) == exits.MISSING
+        capsys.readouterr()
+        assert await run(world, "diff", "12", "13") == 0
+        told = capsys.readouterr().out
+        assert told.startswith("1 updated\nfrom event 12,")
+        assert "~ instance i-0001 updated\n  status: booting -> ready\n" in told
+        assert await run(world, "diff", "17") == 0
+        assert capsys.readouterr().out.startswith("nothing changed\n")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [(["--actor", "node:"], {2, 3, 4}), (["--type", "node.*"], {2, 3}), (["--aggregate-id", "node-c"], {3})],
+)
+async def test_what_follows_goes_through_the_same_filters(filters: list[str], expected: set[int]) -> None:
+    from argparse import ArgumentParser
+
+    from reconciler.cli import events
+    from reconciler.core.event_filter import matches
+
+    log = MemoryLog()
+    await append(log, "c0", heard("node-a", 0))
+    story = Story(log)
+    await story.node("node-b")
+    await story.node("node-c")
+    await story.status("i-1", "node-a", "ready")
+    subparsers = ArgumentParser().add_subparsers()
+    events.register(subparsers)
+    only = events.wanted(subparsers.choices["events"].parse_args(filters))
+    assert {event.event_id for event in log.events if matches(event, only)} == expected
 
 
 async def test_follow_goes_on_through_a_restart_without_a_gap(tmp_path: Path) -> None:

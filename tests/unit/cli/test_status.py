@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kit.wire import MACHINE_OVERHEAD_BYTES
 from tests.unit.cli.asking import World
 from tests.unit.cli.story import BAD
 
@@ -30,8 +31,8 @@ VOLUMES
 
 NODES
   NODE    STATE   HEARTBEAT  READY  MEMORY PROMISED  OF        ACCELERATOR  AGENT
-  node-a  active  2 s ago    1/1    128 MiB          4096 MiB  tcg          0.1.0
-  node-b  active  not yet    0/1    128 MiB          4096 MiB  tcg          0.1.0
+  node-a  active  2 s ago    1/1    424 MiB          4096 MiB  tcg          0.1.0
+  node-b  active  not yet    0/1    424 MiB          4096 MiB  tcg          0.1.0
 """
 
 
@@ -42,7 +43,7 @@ async def test_a_page_in_full() -> None:
     await world.story.refused(BAD, "More")
     page = await world.status_page()
     assert page.split("\nPROJECTIONS")[0] == PAGE
-    assert "  instances    19     0\n" in page
+    assert "  instances    19     0       0.0 s\n" in page
 
 
 async def test_without_problems_it_says_so_first() -> None:
@@ -69,3 +70,12 @@ async def test_rolling_deployments_are_listed() -> None:
     document = await world.status()
     assert [each["deployment_id"] for each in document["deployments"]] == ["d-two"]
     assert document["apps"][0]["state"] == "rolling"
+
+
+async def test_a_stopped_instance_promises_no_memory() -> None:
+    world = World()
+    await world.story.site()
+    await world.story.status("i-0001", "node-a", "stopped")
+    document = await world.status()
+    overhead = MACHINE_OVERHEAD_BYTES["tcg"]
+    assert [node["memory_promised_bytes"] for node in document["nodes"]] == [0, (128 << 20) + overhead]

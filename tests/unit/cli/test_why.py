@@ -15,6 +15,18 @@ ROLLING_PAGE = """\
 prod/app/site: failing
 web: 1 of 2 ready; instance i-0002 on node-b is failed (process_exited, exit code 1, 3 restarts)
 
+WHY 1: process_exited
+  instance i-0002 on node-b is failed (process_exited, exit code 1, 3 restarts)
+    panic: no such table
+  To mend it: read the console log of the instance on its node: the process ended by itself
+  Seen in event 22 at 2026-01-01T00:00:22.000Z
+
+WHY 2: revision_refused
+  the newest commit bbbbbbbbbbbb (More, Ben <ben@example.org>) was refused with 1 finding; it touches apps/site.yaml
+    apps/site.yaml:9:5 unknown field 'replicsa' - write replicas
+  To mend it: mend the findings in a new commit
+  Seen in event 23 at 2026-01-01T00:00:23.000Z
+
 WANTED
   web: 2 replicas of registry.example/site@sha256:1111111111111111111111111111111111111111111111111111111111111111
   web: memory 128 MiB, cpu 1, restart always
@@ -28,18 +40,6 @@ THERE
   INSTANCE  PROCESS  NODE    DESIRED  STATUS  SINCE                     RESTARTS  RELEASE
   i-0001    web      node-a  running  ready   2026-01-01T00:00:13.000Z  0         r-one
   i-0002    web      node-b  running  failed  2026-01-01T00:00:22.000Z  3         r-one
-
-WHY 1: process_exited
-  instance i-0002 on node-b is failed (process_exited, exit code 1, 3 restarts)
-    panic: no such table
-  To mend it: read the console log of the instance on its node: the process ended by itself
-  Seen in event 22 at 2026-01-01T00:00:22.000Z
-
-WHY 2: revision_refused
-  the newest commit bbbbbbbbbbbb (More, Ben <ben@example.org>) was refused with 1 finding; it touches apps/site.yaml
-    apps/site.yaml:9:5 unknown field 'replicsa' - write replicas
-  To mend it: mend the findings in a new commit
-  Seen in event 23 at 2026-01-01T00:00:23.000Z
 
 HOW IT CAME TO THIS
   EVENT  TIME  BECAUSE OF  WHAT

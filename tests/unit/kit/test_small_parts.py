@@ -17,6 +17,7 @@ from kit.backoff import Backoff
 from kit.canonical import canonical_json, digest
 from kit.errors import Refusal, Transient
 from kit.files import write_atomically
+from kit.programs import with_system_folders
 
 
 def test_backoff_doubles_to_its_cap_with_bounded_jitter() -> None:
@@ -72,3 +73,8 @@ def test_logs_are_json_lines_and_blank_what_is_secret(monkeypatch: pytest.Monkey
     assert line["instance_id"] == "i-1"
     assert line["node_token"] == "[blanked]"
     assert len(line["detail"]) < 5000
+
+
+def test_programs_of_the_system_are_found_behind_what_the_user_has() -> None:
+    assert with_system_folders("/home/me/bin:/usr/sbin") == "/home/me/bin:/usr/sbin:/usr/local/sbin:/sbin"
+    assert with_system_folders("").endswith(":/usr/local/sbin:/usr/sbin:/sbin")

@@ -195,9 +195,10 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "agent_version": "0.1.0",
     },
     "node.state_changed": {"node_id": "node-a", "state": "offline", "reason": "no heartbeat"},
+    "log.restored": {"log_id": "b", "previous_log_id": "a", "epoch": 2, "reason": "the disk was lost"},
 }
-
 _ID_FIELD = {
+    "log": "log_id",
     "source": "source_id",
     "release": "release_id",
     "deployment": "deployment_id",

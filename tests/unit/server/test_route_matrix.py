@@ -33,6 +33,8 @@ EXPECTED = {
     "GET /v1/views/{view}/{key:.+}": OPERATOR,
     "GET /v1/status": OPERATOR,
     "GET /v1/why": OPERATOR,
+    "GET /v1/state": OPERATOR,
+    "GET /v1/diff": OPERATOR,
     "GET /v1/stream": ANY_STREAM,
     "POST /v1/sources/{source}/look": {"operator", "webhook-own"},
     "POST /v1/nodes/{node}/enrol": NODE,

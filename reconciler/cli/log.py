@@ -1,0 +1,129 @@
+"""`trueup log verify`, `export-head`, `new-id`: is the log the one that was written? It asks the database itself.
+
+It runs where the database can be reached: on the controller's host with the embedded one, else with --database-url.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit.errors import Refusal
+from reconciler.cli import log_archive
+from reconciler.cli.client import add_state_option, state_folder
+from reconciler.cli.output import add_output_option, print_json
+
+if TYPE_CHECKING:
+    from reconciler.store.pool import Connection
+
+DESCRIPTION = """\
+Each event carries a hash over itself and the hash before it. `verify` follows the chain and names the first event that
+was changed, removed or put in. Only heads that were exported to another host, signed, prove that the whole log was not
+rewritten or its end cut off: docs/runbooks/log-verify.md."""
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser("log", help="prove that the log was not changed", description=DESCRIPTION)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verify = commands.add_parser("verify", help="follow the hash chain")
+    verify.add_argument("--heads", metavar="FILE", type=Path, help="exported heads, all compared with the log")
+    verify.add_argument("--from-head", metavar="FILE", type=Path, help="the same, and begin at the newest of them")
+    verify.add_argument("--key", metavar="FILE", type=Path, help="the public or private key of the heads, PEM")
+    verify.add_argument("--to", metavar="N", type=int, help="the last event to look at; default: the head")
+    verify.set_defaults(run=lambda args: asyncio.run(_verify(args)))
+    export = commands.add_parser("export-head", help="add the signed head to a file that is kept elsewhere")
+    export.add_argument("--key", metavar="FILE", type=Path, required=True, help="Ed25519 private key, PEM")
+    export.add_argument("--output", metavar="FILE", type=Path, required=True, help="one line is added")
+    export.set_defaults(run=lambda args: asyncio.run(_export(args)))
+    new_id = commands.add_parser("new-id", help="after a restore from an older backup: refuse all older cursors")
+    new_id.add_argument("--reason", metavar="TEXT", required=True, help="why; it is recorded in the log")
+    new_id.set_defaults(run=lambda args: asyncio.run(_new_id(args)))
+    log_archive.register(commands)
+    for each in (verify, export, new_id):
+        each.add_argument("--database-url", metavar="URL", default="", help="the controller's, if it is not embedded")
+        add_state_option(each)
+        add_output_option(each)
+
+
+async def _verify(args: argparse.Namespace) -> int:
+    from reconciler.core.chain import GENESIS
+    from reconciler.store.heads import check_heads, public_key, read_heads
+    from reconciler.store.verify import Verdict, read_head, verify
+
+    path = args.heads or args.from_head
+    if path and not args.key:
+        raise Refusal(f"check the heads in {path}", "their key is not given", fix="give --key", code="usage")
+    heads = read_heads(path, public_key(args.key)) if path else []
+    start = heads[-1].head if args.from_head and heads else None
+    async with _connected(args) as connection:
+        now = await read_head(connection)
+        bad, why = await check_heads(connection, heads, now)
+        if bad:
+            verdict = Verdict(0, now.event_id, bad, why)
+        else:
+            known = start is not None and start.log_id == now.log_id
+            after, before = (start.event_id, start.hash) if start and known else (0, GENESIS)
+            verdict = await verify(connection, after=after, hash_before=before, upto=args.to)
+    if verdict.first_bad:
+        raise Refusal(
+            f"verify the log from event {verdict.first_bad}",
+            verdict.why,
+            fix="follow docs/runbooks/log-verify.md before anything is appended",
+            code="log_tampered",
+        )
+    _say(args, {"checked": verdict.checked, "last_event_id": verdict.last_event_id, "heads": len(heads)})
+    return 0
+
+
+async def _export(args: argparse.Namespace) -> int:
+    from reconciler.store.heads import export_head, private_key
+    from reconciler.store.verify import read_head
+
+    key = private_key(args.key)
+    async with _connected(args) as connection:
+        head = await read_head(connection)
+    export_head(args.output, key, head, datetime.now(UTC).isoformat(timespec="seconds"))
+    _say(args, {"log_id": head.log_id, "epoch": head.epoch, "event_id": head.event_id, "hash": head.hash.hex()})
+    return 0
+
+
+async def _new_id(args: argparse.Namespace) -> int:
+    from reconciler.store.identity import give_new_id
+
+    async with _connected(args, as_owner=True) as connection:
+        head = await give_new_id(connection, args.reason, getpass.getuser())
+    _say(args, {"log_id": head.log_id, "epoch": head.epoch, "event_id": head.event_id})
+    return 0
+
+
+@asynccontextmanager
+async def _connected(args: argparse.Namespace, *, as_owner: bool = False) -> AsyncIterator[Connection]:
+    from reconciler.store.pool import connect
+    from reconciler.store.settings import StoreSettings
+    from reconciler.store.store import opened_store
+
+    state = state_folder(args)
+    if not args.database_url and not (state / "postgres").is_dir():
+        fix = "name the controller's state folder with --state, or the database with --database-url"
+        raise Refusal("open the log", f"there is no database in {state}", fix=fix, code="not_found")
+    async with opened_store(StoreSettings(state_dir=state, database_url=args.database_url)) as store:
+        access = store.access
+        connection = await (connect(access.owner_url) if as_owner else connect(access.app_url, role=access.app_role))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def _say(args: argparse.Namespace, document: dict[str, Any]) -> None:
+    if getattr(args, "output", "table") == "json":
+        print_json(document)
+    else:
+        sys.stdout.write(", ".join(f"{name} {value}" for name, value in document.items()) + "\n")

@@ -1,0 +1,64 @@
+"""Old events in the words of today. Pure.
+
+An event is never changed, but what it says may get another form: a new version with its own schema. A function here
+leads from each version to the next; the store asks `upcast` for every event that it reads (`reconciler.store.rows`), so
+that folds, explanations and readers of the stream meet the newest version only. A test holds that every version that
+has a schema leads to the newest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kit.errors import Bug
+from reconciler.core.events import Event
+
+Payload = Mapping[str, Any]
+Upcast = Callable[[Payload], Payload]
+"""A payload of one version to the payload of the next. It must not change what it is given."""
+
+
+class Upcasts:
+    """`steps`: (event_type, version) -> the way to version + 1."""
+
+    def __init__(self, steps: Mapping[tuple[str, int], Upcast]) -> None:
+        self._steps = dict(steps)
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def upcast(self, event_type: str, version: int, payload: Payload) -> tuple[int, Payload]:
+        """The newest version and its payload. A version from the future has no step and stays as it is."""
+        while step := self._steps.get((event_type, version)):
+            version, payload = version + 1, step(payload)
+        return version, payload
+
+    def check(self, written: Iterable[tuple[str, int]]) -> None:
+        """`written`: every (event_type, version) that has a schema. Raises Bug when one of them leads nowhere."""
+        versions = set(written)
+        newest = {event_type: max(v for name, v in versions if name == event_type) for event_type, _ in versions}
+        for event_type, version in sorted(versions):
+            if version < newest[event_type] and (event_type, version) not in self._steps:
+                raise self._bug(event_type, version, f"version {newest[event_type]} is the newest and no step leads on")
+        for event_type, version in sorted(self._steps):
+            if not {(event_type, version), (event_type, version + 1)} <= versions:
+                raise self._bug(event_type, version, "a step begins or ends at a version without a schema")
+
+    @staticmethod
+    def _bug(event_type: str, version: int, why: str) -> Bug:
+        fix = "write the step in reconciler/core/upcasts.py"
+        return Bug(f"read events {event_type} of version {version}", why, fix=fix, code="upcast_missing")
+
+
+UPCASTS = Upcasts({})
+"""Of this version of trueup: none yet, every event is of version 1."""
+
+
+def current(event: Event, upcasts: Upcasts = UPCASTS) -> Event:
+    """The event as it would be written today; the same object when it is of the newest version already."""
+    if not upcasts:
+        return event
+    version, payload = upcasts.upcast(event.event_type, event.event_version, event.payload)
+    return event if version == event.event_version else replace(event, event_version=version, payload=payload)
