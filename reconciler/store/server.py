@@ -201,6 +201,12 @@ class EmbeddedServer:
                 raise self._failed_to_start(f"processes of a server that has died still use the folder: {pids}")
             time.sleep(0.05)
 
+    def _see_orphans_out(self) -> None:
+        """A killed postmaster leaves processes that still work on the folder; they end as soon as they notice."""
+        deadline = time.monotonic() + SERVER_STOP_TIMEOUT_S
+        while time.monotonic() < deadline and postmaster.processes(self.data):
+            time.sleep(0.02)
+
     def _stop(self) -> None:
         """Fast shutdown: sessions are ended, everything is on disk; then the hard one, which costs a recovery."""
         for number in (signal.SIGINT, signal.SIGQUIT):
@@ -211,6 +217,7 @@ class EmbeddedServer:
             deadline = time.monotonic() + SERVER_STOP_TIMEOUT_S
             while time.monotonic() < deadline and (self.is_running() or postmaster.processes(self.data)):
                 time.sleep(0.02)  # the process that writes the server's log is the last to go
+        self._see_orphans_out()
         self._collect_child()
         if self._socket_folder != self.data:
             with contextlib.suppress(OSError):

@@ -57,6 +57,8 @@ def events(draw: st.DrawFn) -> NewEvent:
         changes["status"] = draw(st.sampled_from(STATUSES[kind]))
     if kind == "instance.desired_state_changed":
         changes["desired"] = draw(st.sampled_from(["draining", "stopped"]))
+    if kind == "log.restored":
+        changes["epoch"] = draw(st.integers(2, 9))
     if kind == "node.state_changed":
         changes["state"] = draw(st.sampled_from(["active", "offline"]))
     return new_event(kind, **changes)
