@@ -18,6 +18,7 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Bug, TrueupError
+from kit.programs import until_one_ends
 from kit.wire import RoutePlan
 
 TEND_INTERVAL_S = 1.0
@@ -62,15 +63,7 @@ class Loop:
         if self._ledger.accepted is not None and self._plan is None:
             self._plan = self._ledger.accepted.plan
             self._wake.set()
-        tasks = [asyncio.create_task(each) for each in (self._apply_plans(), self._tend(), stop.wait())]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await until_one_ends(self._apply_plans(), self._tend(), stop.wait())
 
     async def _apply_plans(self) -> None:
         failures = 0

@@ -20,6 +20,7 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.control_plane import ControlPlane
 from kit.errors import Refusal, TrueupError
+from kit.programs import until_one_ends
 
 Plan = TypeVar("Plan")
 IDLE_TIMEOUT_S = 45.0  # three bookmarks
@@ -56,19 +57,7 @@ async def follow_plan(
 ) -> None:
     """Runs until `stop` is set. `decode` makes a plan of the JSON document, whose log_id and generation are used."""
     follower = _Follower(control_plane, backoff or Backoff(0.2, 15.0), rng or random.Random())  # noqa: S311  # jitter
-    tasks = [
-        asyncio.create_task(follower.read_plans(plan_path, decode, on_plan)),
-        asyncio.create_task(follower.hear_changes()),
-        asyncio.create_task(stop.wait()),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await until_one_ends(follower.read_plans(plan_path, decode, on_plan), follower.hear_changes(), stop.wait())
 
 
 class _Follower:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
+from reconciler.keys import CONTROLLER_URL, OPERATOR_TOKEN
 
 if TYPE_CHECKING:
     from kit.control_plane import ControlPlane
 
-URL_FILE = "controller.url"
-TOKEN_FILE = "operator.token"  # noqa: S105  # the name of a file
 FILE_BYTES_MAX = 4096
 REQUEST_TIMEOUT_S = 35.0  # longer than the controller takes to say that it gives up
 
@@ -47,8 +46,8 @@ def connect(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -
     from kit.control_plane import ControlPlane
 
     state = state_folder(args, environ)
-    url = args.controller or environ.get("TRUEUP_CONTROLLER") or _read(state / URL_FILE, "usage")
-    token = args.token or environ.get("TRUEUP_TOKEN") or _read(state / TOKEN_FILE, "unauthorized")
+    url = args.controller or environ.get("TRUEUP_CONTROLLER") or _read(state / CONTROLLER_URL, "usage")
+    token = args.token or environ.get("TRUEUP_TOKEN") or _read(state / OPERATOR_TOKEN, "unauthorized")
     if not url.startswith(("http://", "https://")):
         raise Refusal(f"reach the controller at {url}", "that is not an http:// or https:// address", code="usage")
     return ControlPlane(url, token)
@@ -66,8 +65,8 @@ def fetch(args: argparse.Namespace, path: str, query: Mapping[str, str | int] | 
 
 
 def _read(path: Path, code: str) -> str:
-    what = "find the controller" if path.name == URL_FILE else "find the operator's token"
-    option = "--controller" if path.name == URL_FILE else "--token"
+    what = "find the controller" if path.name == CONTROLLER_URL else "find the operator's token"
+    option = "--controller" if path.name == CONTROLLER_URL else "--token"
     try:
         with path.open() as handle:
             return handle.read(FILE_BYTES_MAX).strip()
