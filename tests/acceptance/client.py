@@ -23,7 +23,8 @@ class Client:
         self, hostname: str, path: str = "/", *, method: str = "GET", body: bytes = b""
     ) -> tuple[int, str]:
         """Status and body of one request on a connection of its own."""
-        return await asyncio.wait_for(self._request(hostname, path, method, body), REQUEST_TIMEOUT_S)
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):  # wait_for may swallow a cancellation
+            return await self._request(hostname, path, method, body)
 
     async def _request(self, hostname: str, path: str, method: str, body: bytes) -> tuple[int, str]:
         context = ssl.create_default_context(cafile=str(self.authority))
@@ -57,6 +58,7 @@ class Traffic:
     failures: list[str] = field(default_factory=list)
     longest_s: float = 0.0
     bodies: set[str] = field(default_factory=set)
+    _over: bool = False
     _task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Traffic:
@@ -65,11 +67,12 @@ class Traffic:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._task is not None
+        self._over = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _ask(self) -> None:
-        while True:
+        while not self._over:
             started = time.monotonic()
             try:
                 status, body = await self.client.request(self.hostname)
