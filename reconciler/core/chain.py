@@ -4,9 +4,9 @@
 
 The canonical form is one text in UTF-8: the format's number, six numbers and eleven lengths in characters, each
 followed by a colon, then the eleven texts and the payload one after the other. The lengths make it unambiguous. The
-payload is the text that Postgres gives for the jsonb that it stores, because that is what can be read again.
+payload is the text that is stored, to the letter.
 
-The append path makes the same in SQL (store/sql/0031 to 0033), under the lock that orders the events;
+The append path makes the same in SQL (store/sql/0032, 0033 and 0043), under the lock that orders the events;
 `reconciler.store.verify` makes it here, from the rows. A test holds the two together.
 """
 

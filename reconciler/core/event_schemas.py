@@ -103,6 +103,17 @@ def _reference(reference: str, definitions: Mapping[str, Any], made: dict[str, C
     return made[name]
 
 
+_SURELY: Mapping[str, frozenset[type]] = {
+    "object": frozenset({dict}),
+    "array": frozenset({list, tuple}),
+    "string": frozenset({str}),
+    "boolean": frozenset({bool}),
+    "null": frozenset({type(None)}),
+    "integer": frozenset({int}),
+    "number": frozenset({int, float}),
+}
+"""Nearly every value is of one of these, and that is quickly seen; what else fits, _TYPES knows."""
+
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, Mapping),
     "array": lambda value: isinstance(value, list | tuple),
@@ -114,15 +125,26 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
+def _is_object(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
 def _type(wanted: str | list[str]) -> Check:
     names = [wanted] if isinstance(wanted, str) else wanted
+    surely = frozenset[type]().union(*(_SURELY[name] for name in names))
     tests = [_TYPES[name] for name in names]
     message = f"is not of type {' or '.join(names)}"
-    return lambda value, where: "" if any(test(value) for test in tests) else f"{where or '/'} {message}"
+
+    def check(value: Any, where: str) -> str:
+        if type(value) in surely or any(test(value) for test in tests):
+            return ""
+        return f"{where or '/'} {message}"
+
+    return check
 
 
 def _enum(allowed: list[str]) -> Check:
@@ -155,7 +177,7 @@ def _min_length(length: int) -> Check:
 
 def _required(names: list[str]) -> Check:
     def check(value: Any, where: str) -> str:
-        if isinstance(value, Mapping):
+        if _is_object(value):
             for name in names:
                 if name not in value:
                     return f"{where}/{name} is missing"
@@ -165,11 +187,14 @@ def _required(names: list[str]) -> Check:
 
 
 def _properties(checks: Mapping[str, Check]) -> Check:
+    pairs = tuple(checks.items())
+
     def check(value: Any, where: str) -> str:
-        if isinstance(value, Mapping):
-            for name, each in checks.items():
-                if name in value and (wrong := each(value[name], f"{where}/{name}")):
-                    return wrong
+        """A pointer is made for what is wrong only."""
+        if _is_object(value):
+            for name, each in pairs:
+                if name in value and each(value[name], ""):
+                    return each(value[name], f"{where}/{name}")
         return ""
 
     return check
@@ -181,7 +206,7 @@ def _additional(schema: Mapping[str, Any], definitions: Mapping[str, Any], made:
     allowed = None if rest is False else _compile(rest, definitions, made)
 
     def check(value: Any, where: str) -> str:
-        if not isinstance(value, Mapping):
+        if not _is_object(value) or (type(value) is dict and value.keys() <= known):
             return ""
         for name in value:
             if name in known:

@@ -35,14 +35,12 @@ def check_batch(batch: Sequence[Append], check_event: Callable[[NewEvent], None]
 
 
 def _check_command(append: Append, check_event: Callable[[NewEvent], None]) -> list[str]:
-    where = f"command {append.command_id!r}"
     if not _is_surely_storable(append):
-        _check_names(where, append)
+        _check_names(f"command {append.command_id!r}", append)
     texts = []
     for event in append.events:
-        text = _payload_text(f"{where}, event {event.event_type} of {event.aggregate_id}", event.payload)
+        texts.append(_payload_text(append, event))
         check_event(event)
-        texts.append(text)
     return texts
 
 
@@ -60,7 +58,7 @@ def _is_surely_storable(append: Append) -> bool:
     cause = append.cause
     keys += (cause.actor_id, cause.org_id, cause.source_id, cause.commit, cause.path, cause.correlation_id)
     joined = "".join(keys)
-    return len(joined) <= KEY_BYTES_MAX and joined.isascii() and "\x00" not in joined
+    return max(map(len, keys)) <= KEY_BYTES_MAX and joined.isascii() and "\x00" not in joined
 
 
 def _check_names(where: str, append: Append) -> None:
@@ -88,19 +86,26 @@ def _indexed(append: Append) -> Iterator[tuple[str, str]]:
         yield "claim owner", claim.owner
 
 
-def _payload_text(where: str, payload: Mapping[str, Any]) -> str:
+def _payload_text(append: Append, event: NewEvent) -> str:
     try:
-        text = _ENCODER.encode(payload)
+        text = _ENCODER.encode(event.payload)
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
-        raise _refusal(where, "its payload holds half a surrogate pair", "text_invalid") from error
+        raise _refusal(_place(append, event), "its payload holds half a surrogate pair", "text_invalid") from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise _refusal(where, f"its payload is not a JSON document: {error}", "payload_invalid") from error
-    _check_size(where, size, PAYLOAD_BYTES_MAX)
+        why = f"its payload is not a JSON document: {error}"
+        raise _refusal(_place(append, event), why, "payload_invalid") from error
+    if size > PAYLOAD_BYTES_MAX:
+        _check_size(_place(append, event), size, PAYLOAD_BYTES_MAX)
     # json.dumps writes a NUL as \u0000; the cheap search comes first, the exact one only when it hits.
-    if "\\u0000" in text and _holds_nul(payload):
-        raise _refusal(where, "its payload holds a NUL character, which Postgres cannot store", "text_invalid")
+    if "\\u0000" in text and _holds_nul(event.payload):
+        why = "its payload holds a NUL character, which Postgres cannot store"
+        raise _refusal(_place(append, event), why, "text_invalid")
     return text
+
+
+def _place(append: Append, event: NewEvent) -> str:
+    return f"command {append.command_id!r}, event {event.event_type} of {event.aggregate_id}"
 
 
 def _holds_nul(value: Any) -> bool:

@@ -14,6 +14,16 @@ import asyncpg
 
 from reconciler.store.pool import LOST, translated
 
+PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Of its session. Its statements are always the same and look things up by index; a plan that was made while the log
+was empty would scan for ever, and to plan anew costs more than to append."""
+
 
 class AppendLine:
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]]) -> None:

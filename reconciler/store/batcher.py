@@ -18,7 +18,7 @@ from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient
 from reconciler.core.commands import AppendResult
-from reconciler.store.append_batch import Unit
+from reconciler.store.append_batch import Unit, part_of
 from reconciler.store.limits import BATCH_COMMANDS_MAX, BATCH_EVENTS_MAX, QUEUE_COMMANDS_MAX, QUEUE_TIMEOUT_S
 
 Send = Callable[[Sequence[Unit]], Awaitable[list[list[AppendResult]]]]
@@ -48,6 +48,7 @@ class Batcher:
         if not self._sending:
             await self._send_own(unit)
             return unit.answer.result()
+        unit.part = part_of(unit.batch)  # now, while nothing waits for it
         self._queue.append(unit)
         self._queued_commands += len(unit.batch)
         return await unit.answer

@@ -2,7 +2,7 @@
 
 Called by the handlers, the loops and the server. What they append goes through a `Batcher` onto one connection:
 
-    check (Python) -> queue -> one SQL call that locks the head row, checks, writes, notifies and commits
+    check (Python) -> queue -> one SQL call that locks the head row, checks, writes and commits -> wake the readers
 
 When anything speaks against any command of the batch (a duplicate, a conflict, a claim to move), that call changes
 nothing, and the batch takes the longer way, on which `placement` decides about each command:
@@ -19,9 +19,9 @@ attempt, finds its own id. So a retry is never a guess, and a command never has 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -35,21 +35,20 @@ from reconciler.store.append_checks import check_batch
 from reconciler.store.append_line import AppendLine
 from reconciler.store.append_queries import look, write
 from reconciler.store.batcher import Batcher
-from reconciler.store.event_queries import HEAD, reading
+from reconciler.store.event_queries import HEAD, PLAN_FOR_THESE_VALUES, reading
 from reconciler.store.limits import APPEND_DEADLINE_S, READ_EVENTS_MAX
 from reconciler.store.placement import place_units
 from reconciler.store.pool import borrowed
+from reconciler.store.reached import Reached
 from reconciler.store.rows import event_of
 from reconciler.store.tail import Tail
 
 if TYPE_CHECKING:
     from reconciler.store.pool import Connection
 
-Connect: TypeAlias = "Callable[[], Awaitable[asyncpg.Connection[Any]]]"
-
 
 class PostgresEventLog:
-    """`check_event` raises a Bug when an event does not fit its schema. `connect` opens the connection that appends."""
+    """`check_event` raises a Bug when an event does not fit its schema."""
 
     def __init__(
         self,
@@ -57,13 +56,14 @@ class PostgresEventLog:
         tail: Tail,
         check_event: Callable[[NewEvent], None],
         clock: Clock,
-        connect: Connect,
+        line: AppendLine,
     ) -> None:
         self._pool = pool
         self._tail = tail
         self._check_event = check_event
         self._clock = clock
-        self._line = AppendLine(connect)
+        self._line = line
+        self._reached = Reached()
         self._batcher = Batcher(self._send, clock)
 
     async def append(self, batch: Sequence[Append], *, atomic: bool = True) -> list[AppendResult]:
@@ -83,9 +83,14 @@ class PostgresEventLog:
     ) -> list[Event]:
         if not 1 <= limit <= READ_EVENTS_MAX:
             raise Bug("read the log", f"limit {limit} is not in 1..{READ_EVENTS_MAX}", code="limit_invalid")
-        query, arguments = reading(after, limit, only or EventFilter(), upto)
+        wanted = only or EventFilter()
+        query, arguments = reading(after, limit, wanted, upto)
         async with borrowed(self._pool, f"read the log after event {after}") as connection:
-            return [event_of(row) for row in await connection.fetch(query, *arguments)]
+            if wanted == EventFilter():
+                return [event_of(row) for row in await connection.fetch(query, *arguments)]
+            async with connection.transaction(readonly=True):
+                await connection.execute(PLAN_FOR_THESE_VALUES)
+                return [event_of(row) for row in await connection.fetch(query, *arguments)]
 
     async def head(self) -> Head:
         async with borrowed(self._pool, "read the head of the log") as connection:
@@ -108,11 +113,13 @@ class PostgresEventLog:
             return [_own(answer, after) for answer, after in zip(answers, sent_after, strict=True)]
 
     async def _send_at_once(self, connection: Connection, units: Sequence[Unit]) -> list[list[AppendResult]] | None:
-        call = call_for(units)
-        first_id = await connection.fetchval(call[0], *call[1]) if call else None
-        if first_id is None:
+        call = call_for(units, self._reached)
+        answer = await connection.fetchval(call.statement, *call.arguments) if call else None
+        if call is None or answer is None:
             return None
-        self._tail.advance(first_id - 1 + sum(len(unit.payloads) for unit in units))
+        first_id, *was_at = answer
+        self._reached.learn(call.keys, was_at, call.sizes)
+        self._tail.announce(first_id - 1 + sum(call.sizes))
         return results_of(units, first_id)
 
     async def _look_and_write(self, connection: Connection, units: Sequence[Unit]) -> list[list[AppendResult]]:
@@ -121,7 +128,7 @@ class PostgresEventLog:
             placement, answers = place_units([(unit.batch, unit.atomic) for unit in units], known)
             if placement.commands:
                 await write(connection, placement, _texts(units))
-        self._tail.advance(max((recorded.last_event_id for recorded in placement.commands.values()), default=0))
+        self._tail.announce(max((recorded.last_event_id for recorded in placement.commands.values()), default=0))
         return answers
 
 

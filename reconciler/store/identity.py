@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LOCK = "SELECT log_id, epoch FROM log_head FOR UPDATE"
 RENAME = "UPDATE log_head SET log_id = $1, epoch = $2"
-RECORD = """SELECT append_one($1, $1, '', 0, NULL, 'log', 'log', 'log.restored', 1, 'user', $2, '', '', '', '', 0, '',
-0, $3::text)"""
+RECORD = """SELECT append_one($1, $1, '', 0, NULL, 0, 'log', 'log', 'log.restored', 1, 'user', $2, '', '', '', '', 0,
+'', 0, $3::text)"""
 
 
 def restored(log_id: str, previous_log_id: str, epoch: int, reason: str) -> NewEvent:

@@ -31,6 +31,9 @@ BATCH_COMMANDS_MAX = 256
 BATCH_EVENTS_MAX = 1_000
 """Events that share one, beyond a first unit of any size: while Postgres writes them, the next ones are made ready."""
 
+REACHED_AGGREGATES_MAX = 20_000
+"""About 4 MiB of hints; what falls out is looked up the slower way."""
+
 QUEUE_COMMANDS_MAX = 20_000
 """About a second of work; what comes on top waits outside, and is refused when nothing moves."""
 
@@ -72,6 +75,9 @@ DIFFERENCES_MAX = 1_000
 
 TAIL_POLL_S = 1.0
 """The safety net under LISTEN: a lost notification costs at most this."""
+
+ANNOUNCE_INTERVAL_S = 0.01
+"""The other processes hear of appends at most this often, and this late when there are many."""
 
 WAIT_POLL_S = 0.05
 """How often `wait_for` looks when the projector runs in another process."""

@@ -1,6 +1,6 @@
 """Connections to Postgres: how they are opened, bounded, and how their errors become ours.
 
-Called by every other module of this folder. Each connection speaks UTC, knows jsonb as Python documents, and has
+Called by every other module of this folder. Each connection speaks UTC, knows json as Python documents, and has
 limits on both sides: the server ends a statement, a wait for a lock and an idle transaction; the client ends a silent
 connection.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -55,11 +55,14 @@ BUSY: tuple[type[BaseException], ...] = (
 """The server said no and undid the transaction; later it may say yes."""
 
 
-async def connect(url: str, *, role: str = "") -> asyncpg.Connection[Any]:
-    """One connection outside the pool."""
+async def connect(url: str, *, role: str = "", settings: Mapping[str, str] | None = None) -> asyncpg.Connection[Any]:
+    """One connection outside the pool. `settings`: of its session, beside those that all have."""
     with translated("connect to Postgres"):
         connection = await asyncpg.connect(
-            url, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=_session(role)
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings=_session(role) | dict(settings or {}),
         )
     await _prepare(connection)
     return connection
@@ -126,7 +129,8 @@ def _session(role: str) -> dict[str, str]:
 
 
 async def _prepare(connection: asyncpg.Connection[Any]) -> None:
-    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_encode, decoder=json.loads)
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=_encode, decoder=json.loads)
 
 
 def _encode(document: Any) -> str:

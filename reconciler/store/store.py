@@ -23,6 +23,7 @@ from kit.errors import TrueupError
 from reconciler.core.event_schemas import EventSchemas
 from reconciler.core.steps import Step
 from reconciler.core.views import PROJECTIONS
+from reconciler.store.append_line import PLANS, AppendLine
 from reconciler.store.archive import Archiver, archived
 from reconciler.store.claims import NAME as CLAIMS
 from reconciler.store.claims import ClaimsRebuilder
@@ -159,7 +160,8 @@ async def _open(settings: StoreSettings, access: Access, clock: Clock, holder: s
     schemas = EventSchemas(load_event_schemas())
     pool = await open_pool(access.app_url, role=access.app_role, connections_max=settings.connections_max)
     tail = Tail(lambda: connect(access.app_url, role=access.app_role), clock)
-    log = PostgresEventLog(pool, tail, schemas.check, clock, lambda: connect(access.app_url, role=access.app_role))
+    line = AppendLine(lambda: connect(access.app_url, role=access.app_role, settings=PLANS))
+    log = PostgresEventLog(pool, tail, schemas.check, clock, line)
     views = PostgresViews(pool, clock)
     tail.advance((await log.head()).last_event_id)
     tail.start()

@@ -1,8 +1,10 @@
-"""How far the log has come, pushed: LISTEN, with a poll each second under it.
+"""How far the log has come, pushed: LISTEN and NOTIFY, with a poll each second under it.
 
 Started by `reconciler.store.store`; read through `PostgresEventLog.wait_past` by the projector and the change streams.
-A notification only wakes: the number that counts is read from the head row. Its one connection is outside the pool;
-when it breaks, it is opened anew with backoff, and the waiters go on waiting until their own time-outs.
+A notification only wakes: a lost one costs a second. What this process appends moves it at once, and the other
+processes are told afterwards, outside of the append and at most once in ANNOUNCE_INTERVAL_S: a NOTIFY in the
+transaction would make every append wait for it. Its one connection is outside the pool; when it breaks, it is opened
+anew with backoff, and the waiters go on waiting until their own time-outs.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import TrueupError
-from reconciler.store.limits import TAIL_POLL_S
+from reconciler.store.limits import ANNOUNCE_INTERVAL_S, TAIL_POLL_S
 from reconciler.store.pool import translated
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 CHANNEL = "trueup_log"
 
 LAST = "SELECT last_event_id FROM log_head"
+
+TELL = "SELECT pg_notify($1, $2)"
 
 _log = logs.get("store")
 
@@ -40,6 +44,7 @@ class Tail:
         self._clock = clock
         self._waiters: dict[asyncio.Future[None], int] = {}
         self._look = asyncio.Event()
+        self._appended = self._told = 0
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff(first_s=0.1, cap_s=5.0)
         self.last_event_id = 0
@@ -55,13 +60,20 @@ class Tail:
             self._task = None
 
     def advance(self, event_id: int) -> None:
-        """Told by LISTEN, by the poll, and by an append of this process as soon as it is acknowledged."""
+        """Told by LISTEN and by the poll."""
         if event_id <= self.last_event_id:
             return
         self.last_event_id = event_id
         for waiter, after in self._waiters.items():
             if event_id > after and not waiter.done():
                 waiter.set_result(None)
+
+    def announce(self, event_id: int) -> None:
+        """This process has appended so far."""
+        self.advance(event_id)
+        if event_id > self._appended:
+            self._appended = event_id
+            self._look.set()
 
     async def wait_past(self, event_id: int, timeout_s: float) -> int:
         if self.last_event_id > event_id:
@@ -98,10 +110,19 @@ class Tail:
         await connection.add_listener(CHANNEL, self._heard)
         while True:
             self._look.clear()
-            self.advance(await connection.fetchval(LAST))
+            await self._tell_or_look(connection)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TAIL_POLL_S):
                     await self._look.wait()
+
+    async def _tell_or_look(self, connection: asyncpg.Connection[Any]) -> None:
+        """Who has appended the newest event knows where the log ends."""
+        if self._told < self._appended:
+            self._told = self._appended
+            await connection.execute(TELL, CHANNEL, str(self._told))
+            await self._clock.sleep(ANNOUNCE_INTERVAL_S)
+        else:
+            self.advance(await connection.fetchval(LAST))
 
     def _heard(self, connection: Connection, pid: int, channel: str, payload: object) -> None:
         """The payload is the last event_id of a committed batch; anything else only makes the tail look."""

@@ -26,8 +26,8 @@ from reconciler.store.store import Store, open_store
 from tests.bench.rival_eventsourcing import Rival
 
 TITLE = "append: single-event commands; ids dense and in commit order, dedup and hash chain on"
-SECONDS_PER_ROUND = 1.5
-ROUNDS = 2
+SECONDS_PER_ROUND = 1.0
+ROUNDS = 5
 SUBMITTERS = 32
 BATCH_EVENTS = 100
 CAUSE = Cause("system", "bench", "default")

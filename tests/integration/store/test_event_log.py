@@ -53,8 +53,8 @@ async def test_L2_two_writers_that_commit_in_reverse_cannot(store: Store, superu
         assert not second.done()
         assert await store.log.read(0, limit=10) == []
         await slow.execute(
-            "SELECT append_one('slow', 'h', '', 0, NULL, 'node', 'slow', 'node.state_changed', 1, 'system', 'x', 'o',"
-            " '', '', '', 0, '', 0, '{}')"
+            "SELECT append_one('slow', 'h', '', 0, NULL, 0, 'node', 'slow', 'node.state_changed', 1, 'system', 'x',"
+            " 'o', '', '', '', 0, '', 0, '{}')"
         )
         await transaction.commit()
         assert isinstance((await second)[0], Appended)

@@ -19,8 +19,10 @@ from reconciler.core.events import NewEvent
 from reconciler.store import batcher as batcher_module
 from reconciler.store.append_batch import Unit
 from reconciler.store.batcher import Batcher
+from reconciler.store.limits import REACHED_AGGREGATES_MAX
 from reconciler.store.placement import Known, place_units
 from reconciler.store.pool import connect
+from reconciler.store.reached import Reached
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
 from tests.integration.store.building import command, node_event, version
@@ -232,7 +234,7 @@ ROLES = {
     "trueup_app": {"append", "read", "claim", "project"},
 }
 WORK = {
-    "append": "SELECT append_one('c', 'h', '', 0, NULL, 'node', 'n', 'node.x', 1, 'system', 'x', 'o', '', '', '', 0,"
+    "append": "SELECT append_one('c', 'h', '', 0, NULL, 0, 'node', 'n', 'node.x', 1, 'system', 'x', 'o', '', '', '', 0,"
     " '', 0, '{}')",
     "read": "SELECT count(*) FROM events, log_head, view_nodes",
     "claim": "DELETE FROM claims",
@@ -268,3 +270,26 @@ def test_an_atomic_batch_that_conflicts_leaves_no_trace_in_what_is_placed_after_
     placement, answers = place_units([(broken, True), (good, True)], Known("log", 4))
     assert answers[1] == [Appended("good", 5, 5)]
     assert [(placed.event_id, placed.aggregate_seq) for placed in placement.events] == [(5, 1)]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1, 1000])
+async def test_a_wrong_hint_about_where_an_aggregate_is_changes_nothing(store: Store, wrong: int) -> None:
+    event, key = node_event("hinted"), ("node", "hinted")
+    for at in range(3):
+        store.log._reached.learn([key], [at], [wrong])  # what another process appended, or a restored log
+        (result,) = await store.log.append([command(event, expected={key: at})])
+        assert isinstance(result, Appended), result
+        store.log._reached.learn([key], [at], [wrong])
+        both = await at_once(store, *[[command(event, expected={key: 9})] for _ in range(3)])
+        assert all(isinstance(each, Conflict) and each.found == str(at + 1) for (each,) in both)
+    store.log._reached.learn([key], [3], [wrong])
+    await at_once(store, *[[command(event, node_event("other"))] for _ in range(4)])
+    seqs = [e.aggregate_seq for e in await store.log.read(0, limit=99) if e.aggregate_id == "hinted"]
+    assert seqs == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_hints_are_bounded() -> None:
+    reached = Reached()
+    keys = [("node", str(number)) for number in range(REACHED_AGGREGATES_MAX + 5)]
+    reached.learn(keys, [1] * len(keys), [2] * len(keys))
+    assert reached.floors(keys) == [0] * 5 + [3] * REACHED_AGGREGATES_MAX
