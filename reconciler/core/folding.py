@@ -7,7 +7,7 @@ that raises puts its row into quarantine: the row stays as it was, its later eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from reconciler.core.events import Event
@@ -21,6 +21,10 @@ class Row(NamedTuple):
 
     doc: Doc | None
     event_id: int
+
+
+_new_row: Callable[[type[Row], tuple[Doc | None, int]], Row] = tuple.__new__
+"""Row(...) without what a NamedTuple does about defaults and names: a rebuild makes one for each event."""
 
 
 class Failure(NamedTuple):
@@ -69,7 +73,7 @@ class Folding:
                 blocked.add(key)
                 continue
             if after is not before:
-                rows[key] = Row(after, event.event_id)
+                rows[key] = _new_row(Row, (after, event.event_id))
                 self.changed.add(key)
 
     def _failed(self, key: str, event: Event, error: Exception) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from kit.errors import Refusal
 from kit.files import write_atomically
 from reconciler.store.pool import borrowed
-from reconciler.store.stored_event import COLUMN_NAMES, StoredEvent
+from reconciler.store.stored_event import PLACE_NAMES, REST_NAMES, StoredEvent
 
 MANIFEST = "MANIFEST.json"
 FILE_EVENTS_MAX = 100_000
@@ -109,8 +109,8 @@ def _pages(path: Path) -> Iterator[list[StoredEvent]]:
     with gzip.open(path, "rb") as file:
         for line in file:
             document = _decode(line)
-            row = [document[name] for name in COLUMN_NAMES]
-            page.append(StoredEvent(row, document["payload"], len(line)))
+            place, rest = [document[name] for name in PLACE_NAMES], [document[name] for name in REST_NAMES]
+            page.append(StoredEvent(place, rest, document["payload"], len(line)))
             if len(page) == READ_EVENTS:
                 yield page
                 page = []

@@ -22,7 +22,7 @@ from reconciler.core.upcasts import Upcasts, current
 from reconciler.core.views import PROJECTIONS
 from reconciler.store import stored_event
 from reconciler.store.event_schema_files import load_event_schemas
-from reconciler.store.stored_event import COLUMN_NAMES, StoredEvent, payload_of
+from reconciler.store.stored_event import PLACE_NAMES, REST_NAMES, StoredEvent, payload_of
 
 FOLDER = resources.files("schemas") / "golden" / "log"
 LINES = (FOLDER / "events.jsonl").read_text().splitlines()
@@ -61,7 +61,7 @@ def test_a_projection_is_asked_about_every_event_that_it_cares_about(projection:
 
 def test_an_event_as_a_rebuild_reads_it_says_the_same_as_any_other() -> None:
     for event in WRITTEN:
-        stored = StoredEvent(_row(event), payload_of(json.dumps(event.payload)), 1)
+        stored = StoredEvent(*_row(event), payload_of(json.dumps(event.payload)), 1)
         for field in Event.__dataclass_fields__:
             assert getattr(stored, field) == getattr(current(event), field), field
 
@@ -70,7 +70,7 @@ def test_P5_a_rebuild_reads_an_old_version_in_the_words_of_today(monkeypatch: py
     steps = {("node.enrolled", 1): lambda payload: {**payload, "zone": ""}}
     monkeypatch.setattr(stored_event, "UPCASTS", Upcasts(steps))
     event = next(event for event in WRITTEN if event.event_type == "node.enrolled")
-    stored = StoredEvent(_row(event), event.payload, 1)
+    stored = StoredEvent(*_row(event), event.payload, 1)
     assert (stored.event_version, stored.payload["zone"]) == (2, "")
 
 
@@ -80,11 +80,10 @@ def test_numbers_are_decoded_as_exactly_as_json_does() -> None:
         assert repr(payload_of(part)) == repr(json.loads(part))
 
 
-def _row(event: Event) -> list[Any]:
-    cause = event.cause
-    values = {
-        **{name: getattr(event, name) for name in COLUMN_NAMES if hasattr(event, name)},
-        **{name: getattr(cause, name) for name in COLUMN_NAMES if hasattr(cause, name)},
-        "commit_id": cause.commit,
-    }
-    return [values[name] for name in COLUMN_NAMES]
+def _row(event: Event) -> tuple[list[Any], list[Any]]:
+    values = {"commit_id": event.cause.commit}
+    for name in (*PLACE_NAMES, *REST_NAMES):
+        for holder in (event, event.cause):
+            if hasattr(holder, name):
+                values[name] = getattr(holder, name)
+    return [values[name] for name in PLACE_NAMES], [values[name] for name in REST_NAMES]
