@@ -31,6 +31,7 @@ from reconciler.core.commands import Fence
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.clone import BareClone
+from reconciler.git.signers_file import SignersFile
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.leadership import Leadership
@@ -174,6 +175,7 @@ class Controller:
             clock=clock,
             rng=rng,
             interval_s=settings.poll_interval_s,
+            signers=_signers(settings.signers),
         )
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
@@ -269,6 +271,15 @@ class Controller:
         token = make_token(self._key, "operator", "local")
         write_atomically(self._settings.state / keys.OPERATOR_TOKEN, token.encode())
         write_atomically(self._settings.state / keys.CONTROLLER_URL, url.encode(), mode=0o644)
+
+
+def _signers(path: Path | None) -> SignersFile | None:
+    """Read once here, so that a wrong file stops the start and not the first commit."""
+    if path is None:
+        return None
+    file = SignersFile(path)
+    file.trust()
+    return file
 
 
 async def _first_to_end(tasks: set[asyncio.Task[None]]) -> None:

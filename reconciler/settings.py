@@ -51,6 +51,10 @@ class ControllerSettings:
     branch: str = setting("branch to follow", default="main")
     path: str = setting("folder of the repository that holds the manifests; empty: the whole", default="")
     accepted_rewrite: str = setting("a commit that may replace the applied history after a force-push", default="")
+    signers: Path | None = setting(
+        "TOML file that says who may sign commits (docs/SIGNERS.md); without it signatures are not looked at",
+        default=None,
+    )
     org: str = setting("organisation that the source declares for", default="default")
     project: str = setting("project that the source declares for", default="default")
     poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=_check_interval)

@@ -7,6 +7,7 @@ in the live system, and whether secrets decrypt; a secret that was only encrypte
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from reconciler.core.findings import Finding, errors
 from reconciler.core.revisions import Source
 from reconciler.git.judge import Judged, judge, reader_for
 from reconciler.git.objects import ObjectStore
+from reconciler.git.signatures import SignatureCheck
+from reconciler.git.signers_file import SignersFile
 from reconciler.vault import resolve_offline
 
 _SIGNS = {"create": "+", "update": "~", "move": ">", "delete": "-", "retain": "!"}
@@ -30,17 +33,22 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--repo", default=Path(), type=Path, help="a local clone (default: .)")
     parser.add_argument("--path", default="", help="the folder of the repository that holds the manifests")
+    parser.add_argument("--signers", type=Path, metavar="FILE", help="check the signatures too (docs/SIGNERS.md)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     base, dots, head = args.range.rpartition("..")
-    judged = plan_commits(args.repo, base=base, head=(head or "HEAD") if dots else args.range, path=args.path)
+    newest = (head or "HEAD") if dots else args.range
+    signatures = SignatureCheck(SignersFile(args.signers).trust(), datetime.now(UTC)) if args.signers else None
+    judged = plan_commits(args.repo, base=base, head=newest, path=args.path, signatures=signatures)
     show(document(judged), render(judged), args.output)
     return exits.GENERIC if errors(judged.findings) else exits.OK
 
 
-def plan_commits(repository: Path, *, base: str, head: str, path: str = "") -> Judged:
+def plan_commits(
+    repository: Path, *, base: str, head: str, path: str = "", signatures: SignatureCheck | None = None
+) -> Judged:
     """`base` and `head` are anything that names a commit; no `base`: from nothing. `Refusal` ("usage") otherwise."""
     source = Source("main", "default", "default", str(repository), path=path)
     try:
@@ -50,11 +58,13 @@ def plan_commits(repository: Path, *, base: str, head: str, path: str = "") -> J
     except TrueupError as error:
         fix = "name a local clone with --repo, and commits that are in it"
         raise Refusal("make a plan", f"{error.attempted}: {error.why}", fix=fix, code="usage") from error
-    return judge(source, objects, reader_for(source, objects, resolve_offline), head=head_commit, base=base_commit)
+    reader = reader_for(source, objects, resolve_offline)
+    return judge(source, objects, reader, head=head_commit, base=base_commit, signatures=signatures)
 
 
 def document(judged: Judged) -> dict[str, Any]:
-    """{commit, base, ok, author, subject, changes [{verb, resource, path, line}], findings [Finding]}."""
+    """{commit, base, ok, author, subject, signatures [{commit, signer, kind, fingerprint, machine}],
+    changes [{verb, resource, path, line}], findings [Finding]}."""
     planned = judged.plan
     changes = [
         {"verb": each.verb, "resource": each.resource_id.short, "path": each.path, "line": each.line}
@@ -66,6 +76,7 @@ def document(judged: Judged) -> dict[str, Any]:
         "ok": not errors(judged.findings),
         "author": judged.info.author,
         "subject": judged.info.subject,
+        "signatures": to_json(judged.signatures),
         "changes": changes,
         "findings": to_json(judged.findings),
     }

@@ -1,4 +1,4 @@
-"""One commit, judged: read, validated, planned from the applied commit, and guarded.
+"""One commit, judged: its signatures checked, read, validated, planned from the applied commit, and guarded.
 
 `reconciler.tasks.git_sync` calls `judge` for each new head and `trueup plan` for any two commits, so that both say the
 same. It reads objects and computes; what is decided is decided by pure functions of `reconciler.core`, and nothing is
@@ -19,9 +19,11 @@ from reconciler.core.model import Origin, Resource, ResourceId
 from reconciler.core.planner import Plan, plan
 from reconciler.core.revisions import CommitInfo, Source
 from reconciler.core.secret_file import ResolveSecret
+from reconciler.core.signing.verdicts import SignedBy
 from reconciler.core.trailers import read_confirmations
 from reconciler.git.addresses import path_parts
 from reconciler.git.objects import ObjectStore
+from reconciler.git.signatures import Checked, SignatureCheck
 from reconciler.git.tree_reader import TreeReader
 
 REWRITE_DIGITS_MIN = 12
@@ -32,12 +34,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """`plan` is None when there was no way to make one. With errors among `findings` it must not be carried out."""
+    """`plan` is None when there was no way to make one. With errors among `findings` it must not be carried out.
+    `signatures`: the good ones of the commits since the base, newest first; empty when none are asked for."""
 
     info: CommitInfo
     base: str
     plan: Plan | None
     findings: tuple[Finding, ...]
+    signatures: tuple[SignedBy, ...] = ()
 
 
 def reader_for(source: Source, objects: ObjectStore, resolve: ResolveSecret) -> TreeReader:
@@ -45,19 +49,31 @@ def reader_for(source: Source, objects: ObjectStore, resolve: ResolveSecret) -> 
 
 
 def judge(
-    source: Source, objects: ObjectStore, reader: TreeReader, *, head: str, base: str, rows: Iterable[Row] = ()
+    source: Source,
+    objects: ObjectStore,
+    reader: TreeReader,
+    *,
+    head: str,
+    base: str,
+    rows: Iterable[Row] = (),
+    signatures: SignatureCheck | None = None,
 ) -> Judged:
-    """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`."""
+    """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`.
+    `signatures`: None when none are asked for."""
     rows = list(rows)
     found = objects.commit(head)
     info = CommitInfo(head, found.author, found.subject)
     readable = bool(base) and objects.has(base)
     if base and not _accepts_rewrite(source, head) and not (readable and objects.descends(head, base)):
         return Judged(info, base, None, (_rewritten(source, head, base),))
+    accepted = _accepts_rewrite(source, head)
+    checked = _checked(signatures, objects, base=base if readable else "", head=head, answered_for=accepted)
+    if errors(checked.findings):
+        return Judged(info, base, None, checked.findings, checked.signatures)
     before = reader.read(base).tree if readable else _tree_of_rows(rows) if base else None
     after = reader.read(head)
     if errors(after.findings):
-        return Judged(info, base, None, after.findings)
+        return Judged(info, base, None, ordered([*checked.findings, *after.findings]), checked.signatures)
     confirmations = read_confirmations(objects.messages_since(base if readable else "", head))
     planned = plan(
         before,
@@ -69,7 +85,18 @@ def judge(
         confirmations=confirmations,
     )
     refusals = check(planned, after.tree, source, confirmations)
-    return Judged(info, base, planned, ordered([*after.findings, *(refusals or planned.findings)]))
+    envs = {change.resource_id.env for change in planned.changes}
+    approved = signatures.missing_for_envs(checked, envs, source.path) if signatures else ()
+    findings = ordered([*checked.findings, *approved, *after.findings, *(refusals or planned.findings)])
+    return Judged(info, base, planned, findings, checked.signatures)
+
+
+def _checked(
+    signatures: SignatureCheck | None, objects: ObjectStore, *, base: str, head: str, answered_for: bool
+) -> Checked:
+    if signatures is None:
+        return Checked()
+    return signatures.check(objects, base=base, head=head, answered_for=answered_for)
 
 
 def _accepts_rewrite(source: Source, head: str) -> bool:

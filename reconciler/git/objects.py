@@ -6,6 +6,7 @@ that is missing or damaged is a `Transient` ("source_unreadable"): unknown is no
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,10 @@ class ObjectStore:
         author = f"{_plain(found.author.raw_name)} <{_plain(found.author.raw_email)}>"
         return CommitObject(str(found.id), str(found.tree_id), author, found.raw_message.decode("utf-8", "replace"))
 
+    def raw_commit(self, commit: str) -> bytes:
+        """A commit object as it is stored: see `core.signing.commit_object`."""
+        return self._read(commit, ObjectType.COMMIT, COMMIT_BYTES_MAX)
+
     def tree(self, object_id: str) -> bytes:
         """A tree object as it is stored: see `tree_walk.parse_tree`."""
         return self._read(object_id, ObjectType.TREE, TREE_BYTES_MAX)
@@ -89,13 +94,19 @@ class ObjectStore:
 
     def messages_since(self, base: str, head: str) -> list[str]:
         """Of the commits that `head` has and `base` has not, newest first; with no base, of `head` alone."""
-        if not base:
-            return [self.commit(head).message]
+        return [commit.raw_message.decode("utf-8", "replace") for commit in self._since(base, head, COMMITS_SINCE_MAX)]
+
+    def commits_since(self, base: str, head: str, count_max: int) -> list[str]:
+        """Their ids, as `messages_since`. Where commits have wrong dates it may hold some that `base` has too."""
+        return [str(commit.id) for commit in self._since(base, head, count_max)]
+
+    def _since(self, base: str, head: str, count_max: int) -> list[pygit2.Commit]:
         try:
+            if not base:
+                return [self._repository[head].peel(pygit2.Commit)]
             walker = self._repository.walk(head, SortMode.TIME)
             walker.hide(base)
-            commits = (commit for _, commit in zip(range(COMMITS_SINCE_MAX), walker, strict=False))
-            return [commit.raw_message.decode("utf-8", "replace") for commit in commits]
+            return list(itertools.islice(walker, count_max))
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise self._unreadable(f"history between {base} and {head}", error) from error
 

@@ -7,7 +7,8 @@ applied, and works from there, so a restart or a lost wake-up changes nothing. W
 1. fetch; an unreadable source is a `Transient`, and nothing changes;
 2. the head is what is applied, or was refused already: nothing to do;
 3. the head does not descend from what is applied: refused, until an operator accepts the rewrite;
-4. read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
+4. check the signatures of all commits since the applied one, then
+   read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
 5. submit revision and commands as one batch; a claim that stands against it refuses the commit as well.
 
 A refused commit changes nothing, and the next one is compared with the last that was applied, so it never blocks.
@@ -23,6 +24,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from kit.backoff import Backoff
@@ -47,6 +49,8 @@ from reconciler.core.revisions import (
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.clone import BareClone
 from reconciler.git.judge import Judged, judge, reader_for
+from reconciler.git.signatures import SignatureCheck
+from reconciler.git.signers_file import SignersFile
 from reconciler.git.tree_reader import TreeReader
 from reconciler.ports import EventLog, Views
 
@@ -83,6 +87,7 @@ class GitSync:
     clock: Clock
     rng: random.Random
     interval_s: float = 15.0
+    signers: SignersFile | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
     trouble: str = ""
     fetched: str = ""
@@ -179,7 +184,14 @@ class GitSync:
         """In a worker thread. The reader lives on, so that only what changes is read and parsed."""
         objects = self.clone.objects()
         self._reader = self._reader or reader_for(self.source, objects, self.resolve)
-        return judge(self.source, objects, self._reader, head=head, base=applied, rows=rows)
+        signatures = self._signatures()
+        return judge(self.source, objects, self._reader, head=head, base=applied, rows=rows, signatures=signatures)
+
+    def _signatures(self) -> SignatureCheck | None:
+        """Read anew for every commit: a key that the operator ends is out at once. Here the wall clock does decide."""
+        if self.signers is None:
+            return None
+        return SignatureCheck(self.signers.trust(), datetime.fromisoformat(self.clock.utc()))
 
     async def _submit(self, info: CommitInfo, planned: Plan, warnings: tuple[Finding, ...]) -> Looked:
         revision = RevisionApplied(
