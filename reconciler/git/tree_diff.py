@@ -7,6 +7,7 @@ that different paths stay different.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Iterator
 
 from reconciler.git.objects import ObjectStore, ObjectTooLarge
@@ -83,6 +84,7 @@ class TreeDiff:
         return found
 
 
+@functools.lru_cache(maxsize=2)
 def _with_folders(paths: frozenset[str]) -> frozenset[str]:
     """The paths and every folder on the way to them."""
     folders = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "/"}

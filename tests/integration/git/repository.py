@@ -21,6 +21,7 @@ class Repository:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.environment: dict[str, str] = {}
         path.mkdir(parents=True)
         self.git("init", "-q", "-b", "main")
 
@@ -30,6 +31,7 @@ class Repository:
             "HOME": str(self.path),
             "GIT_CONFIG_NOSYSTEM": "1",
             **{f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in _WHO.items()},
+            **self.environment,
         }
         command = ["git", "-C", str(self.path), *arguments]
         return (
