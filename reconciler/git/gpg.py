@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,8 +27,8 @@ _FIX = "give the file that gpg --armor --export FINGERPRINT writes, and the fing
 class GpgKeyring:
     def __init__(self, armoured: Mapping[str, bytes]) -> None:
         """`armoured`: the public key of each fingerprint. `Refusal` ("signers_invalid") when one holds another key."""
-        self._folder = tempfile.TemporaryDirectory(prefix="trueup-keys-")
-        self._home = Path(self._folder.name)
+        self._home = Path(tempfile.mkdtemp(prefix="trueup-keys-"))
+        weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
         self._keyring = self._home / "signers.gpg"
         for fingerprint, content in armoured.items():
             self._add(fingerprint, content)

@@ -254,6 +254,17 @@ def test_a_gpg_signature_of_several_packets(repository: SignedRepository, folder
         assert refused(repository, signers_file(folder, carol), head, base) == ["signature_invalid"]
 
 
+def test_a_gpg_signature_with_a_broken_hash(
+    repository: SignedRepository, folder: Path, carol: Person, gpg: Gpg
+) -> None:
+    base = repository.head()
+    payload = repository.raw(repository.signed(NOBODY, CHANGE)).replace(b"dev@", b"carol@")
+    for digest, expected in (("SHA1", ["signature_invalid"]), ("SHA256", [])):
+        armour = gpg.run("--digest-algo", digest, "-bsa", "-u", carol.email, stdin=payload).encode()
+        head = repository.write_commit(with_signature(payload, armour))
+        assert codes(judged(repository, signers_file(folder, carol), head, base)) == expected
+
+
 def test_a_signed_merge_hides_no_unsigned_branch(repository: SignedRepository, folder: Path, alice: Person) -> None:
     base = repository.head()
     repository.git("checkout", "-q", "-b", "side")

@@ -94,6 +94,24 @@ def test_whatever_byte_is_changed_nobody_holds_it(tmp_path: Path, kind: str, bit
     assert not [each for each in some if openssh_holds(tmp_path, public, armoured(each))]
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("ed25519", ""), ("ecdsa", "256")])
+def test_nothing_hides_behind_a_signature(tmp_path: Path, kind: str, bits: str) -> None:
+    """One byte more at each level, all lengths right."""
+    key = make_key(tmp_path, kind, bits)
+    public = key.with_suffix(".pub").read_text()
+    found = ssh.read_signature(sign(key))
+    length = struct.unpack(">I", found.signature[:4])[0]
+    inner, value = found.signature[: 4 + length], found.signature[8 + length :]
+
+    def whole(signature: bytes, end: bytes = b"") -> bytes:
+        parts = (found.key, b"git", b"", found.hash_name, signature)
+        return armoured(b"SSHSIG" + struct.pack(">I", 1) + b"".join(map(string, parts)) + end)
+
+    assert we_hold(public, whole(found.signature)) and openssh_holds(tmp_path, public, whole(found.signature))
+    for each in (whole(found.signature + b"x"), whole(inner + string(value + b"x")), whole(found.signature, b"x")):
+        assert not we_hold(public, each) and not openssh_holds(tmp_path, public, each)
+
+
 def test_another_namespace_is_no_git_signature(tmp_path: Path) -> None:
     key = make_key(tmp_path, "ed25519", "")
     public = key.with_suffix(".pub").read_text()

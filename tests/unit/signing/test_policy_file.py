@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from kit.errors import Refusal
@@ -71,3 +74,12 @@ def test_what_is_wrong_with_it_is_said(text: str, named: str) -> None:
     with pytest.raises(Refusal, match=r"signers\.toml") as caught:
         read_policy(text, "signers.toml")
     assert caught.value.code == "signers_invalid" and named in caught.value.why
+
+
+def test_the_example_of_the_documentation_is_a_good_file() -> None:
+    page = Path(__file__).parents[3] / "docs" / "SIGNERS.md"
+    found = re.search(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+    assert found
+    policy = read_policy(found[1], "docs/SIGNERS.md")
+    assert {key.signer.name for key in policy.keys.values()} == {"alice", "bob", "forge"}
+    assert policy.signers_for_path("apps/base/site.yaml") == 2
