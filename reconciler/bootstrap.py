@@ -35,6 +35,7 @@ from reconciler.git.signers_file import SignersFile
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.leadership import Leadership
+from reconciler.planning import Planning
 from reconciler.secret_delivery import SecretDelivery
 from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
@@ -177,6 +178,9 @@ class Controller:
             interval_s=settings.poll_interval_s,
             signers=_signers(settings.signers),
         )
+        self._planning = Planning(
+            self._source, clone, vault.resolve, store.views, lambda: self._git.reader, self._git.signatures
+        )
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
     @contextlib.asynccontextmanager
@@ -254,6 +258,7 @@ class Controller:
             heartbeat_ages_s=self._store.heartbeats.ages_s,
             leases=self._store.leases.rows,
             lags_s=self._store.views.lags_s,
+            plan={self._source.source_id: self._planning.document},
             clock=self._clock,
         )
 

@@ -12,13 +12,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from kit.plain_text import clean
 from reconciler.cli import layout
+
+__all__ = [
+    "Block",
+    "Page",
+    "Table",
+    "add_output_option",
+    "aligned",
+    "clean",
+    "plain",
+    "print_entry",
+    "print_json",
+    "print_json_line",
+    "print_page",
+]
 
 _INDENT = "  "
 _STYLES: Mapping[str, str] = {
@@ -61,7 +75,7 @@ class Page:
         table = Table(tuple(columns), made) if made else None
         told = tuple(clean(line) for line in lines)
         if told or table:
-            self.blocks.append(Block(heading, told, table))
+            self.blocks.append(Block(clean(heading), told, table))
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:
@@ -98,12 +112,6 @@ def print_page(page: Page, *, stream: TextIO | None = None) -> None:
 def plain(page: Page) -> str:
     """Blocks with an empty line between them."""
     return "\n".join(_plain_block(block) for block in page.blocks)
-
-
-def clean(value: Any) -> str:
-    """As text on one line, without what a terminal would obey."""
-    text = "" if value is None else str(value)
-    return "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
 
 
 def _plain_block(block: Block) -> str:

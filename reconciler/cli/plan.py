@@ -1,21 +1,30 @@
-"""`trueup plan BASE..HEAD`: what would this diff do? From any local clone, without a controller.
+"""`trueup plan BASE..HEAD`: what would this diff do? From any local clone; with or without a controller.
 
-It is the controller's own judgement of a commit: validation, plan, guards. Two things it cannot know: what is retained
-in the live system, and whether secrets decrypt; a secret that was only encrypted anew shows as an update here.
+Without one it is the controller's own judgement of a commit (validation, plan, guards), then its scheduler on a fleet
+that is imagined (`reconciler.core.preview.imagined`): --nodes and --memory say how large. With --against live the
+controller plans the same commits on what runs now (GET /v1/plan); they have to be in its clone.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kit.codec import to_json
+from kit.codec import from_json, to_json
 from kit.errors import Refusal, TrueupError
 from reconciler.cli import exits
-from reconciler.cli.source_tree import counted, findings_text, show, summary_text
-from reconciler.core.findings import Finding, errors
+from reconciler.cli.client import add_connection_options, fetch
+from reconciler.cli.output import Page, print_json, print_page
+from reconciler.cli.source_tree import findings_text
+from reconciler.core.normalise import parse_size
+from reconciler.core.preview import Asked, PlanDocument, wording
+from reconciler.core.preview.document import RollOut
+from reconciler.core.preview.imagined import ImaginedFleet, imagined
+from reconciler.core.preview.markdown import markdown
 from reconciler.core.revisions import Source
 from reconciler.git.judge import Judged, judge, reader_for
 from reconciler.git.objects import ObjectStore
@@ -23,91 +32,139 @@ from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
 from reconciler.vault import resolve_offline
 
-_SIGNS = {"create": "+", "update": "~", "move": ">", "delete": "-", "retain": "!"}
+DESCRIPTION = """\
+What a commit would change, restart and interrupt, and what it still needs to be confirmed. Without a controller it
+is planned on an imagined fleet; --against live asks the controller. For example: trueup plan origin/main..HEAD"""
+MEMORY = "8Gi"
 
 
 def register(subparsers: Any) -> None:
-    parser = subparsers.add_parser("plan", help="what a diff would do", description=__doc__)
+    parser = subparsers.add_parser("plan", help="what a diff would do", description=DESCRIPTION)
     parser.add_argument(
         "range", nargs="?", default="HEAD", help="BASE..HEAD, or one commit to plan from nothing (default: HEAD)"
     )
     parser.add_argument("--repo", default=Path(), type=Path, help="a local clone (default: .)")
     parser.add_argument("--path", default="", help="the folder of the repository that holds the manifests")
     parser.add_argument("--signers", type=Path, metavar="FILE", help="check the signatures too (docs/SIGNERS.md)")
+    parser.add_argument("--nodes", type=int, metavar="N", help="imagine so many nodes (default: room for everything)")
+    parser.add_argument("--memory", metavar="SIZE", help=f"of each imagined node (default: {MEMORY})")
+    parser.add_argument("--against", choices=("imagined", "live"), default="imagined", help="the fleet to plan on")
+    parser.add_argument("--source", default="main", help="with --against live: the source (default: main)")
+    parser.add_argument(
+        "--output", choices=("table", "json", "markdown"), default="table", help="for people, programs, pull requests"
+    )
+    add_connection_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     base, dots, head = args.range.rpartition("..")
-    newest = (head or "HEAD") if dots else args.range
-    signatures = SignatureCheck(SignersFile(args.signers).trust(), datetime.now(UTC)) if args.signers else None
-    judged = plan_commits(args.repo, base=base, head=newest, path=args.path, signatures=signatures)
-    show(document(judged), render(judged), args.output)
-    return exits.GENERIC if errors(judged.findings) else exits.OK
+    head = (head or "HEAD") if dots else args.range
+    if args.against == "live":
+        plan = plan_live(args, base=base, head=head)
+    else:
+        signatures = SignatureCheck(SignersFile(args.signers).trust(), datetime.now(UTC)) if args.signers else None
+        plan = plan_offline(args.repo, base=base, head=head, path=args.path, fleet=_fleet(args), signatures=signatures)
+    if args.output == "json":
+        print_json(to_json(plan))
+    elif args.output == "markdown":
+        sys.stdout.write(markdown(plan))
+    else:
+        print_page(page(plan))
+    return exits.OK if plan.ok else exits.GENERIC
 
 
-def plan_commits(
-    repository: Path, *, base: str, head: str, path: str = "", signatures: SignatureCheck | None = None
-) -> Judged:
+def plan_offline(
+    repository: Path,
+    *,
+    base: str,
+    head: str,
+    path: str = "",
+    fleet: ImaginedFleet | None = None,
+    signatures: SignatureCheck | None = None,
+) -> PlanDocument:
     """`base` and `head` are anything that names a commit; no `base`: from nothing. `Refusal` ("usage") otherwise."""
     source = Source("main", "default", "default", str(repository), path=path)
-    try:
-        objects = ObjectStore(repository)
-        base_commit = objects.resolve(base) if base else ""
-        head_commit = objects.resolve(head)
-    except TrueupError as error:
-        fix = "name a local clone with --repo, and commits that are in it"
-        raise Refusal("make a plan", f"{error.attempted}: {error.why}", fix=fix, code="usage") from error
+    objects = _open(repository)
+    base_commit, head_commit = _commit(objects, base) if base else "", _commit(objects, head)
     reader = reader_for(source, objects, resolve_offline)
-    return judge(source, objects, reader, head=head_commit, base=base_commit, signatures=signatures)
+    before = judge(source, objects, reader, head=base_commit, base="") if base else None
+    after = judge(source, objects, reader, head=head_commit, base=base_commit, signatures=signatures)
+    return imagined(_asked(source, before) if before else None, _asked(source, after), fleet)
 
 
-def document(judged: Judged) -> dict[str, Any]:
-    """{commit, base, ok, author, subject, signatures [{commit, signer, kind, fingerprint, machine}],
-    changes [{verb, resource, path, line}], findings [Finding]}."""
-    planned = judged.plan
-    changes = [
-        {"verb": each.verb, "resource": each.resource_id.short, "path": each.path, "line": each.line}
-        for each in (planned.changes if planned else ())
-    ]
-    return {
-        "commit": judged.info.commit,
-        "base": judged.base,
-        "ok": not errors(judged.findings),
-        "author": judged.info.author,
-        "subject": judged.info.subject,
-        "signatures": to_json(judged.signatures),
-        "changes": changes,
-        "findings": to_json(judged.findings),
-    }
+def plan_live(args: argparse.Namespace, *, base: str, head: str) -> PlanDocument:
+    """The names are resolved here; the controller is asked about commit ids."""
+    objects = _open(args.repo)
+    query = {"source": args.source, "head": _commit(objects, head), "base": _commit(objects, base) if base else ""}
+    return from_json(PlanDocument, fetch(args, "/v1/plan", query))
 
 
-def render(judged: Judged) -> str:
-    parts = [_heading(judged), _table(judged), _verdict(judged)]
-    return "\n".join(part for part in parts if part)
+def page(plan: PlanDocument) -> Page:
+    made = Page()
+    base = plan.base[:12] or "nothing"
+    heading = f"Plan for {plan.commit[:12]} ({plan.subject}), from {base}"
+    made.add(heading, [wording.verdict(plan), wording.basis_text(plan)])
+    made.add("FINDINGS", findings_text(plan.findings).split("\n") if plan.findings else [])
+    made.add("CHANGES", _changes(plan))
+    for each in plan.roll_outs:
+        if each.by_commit:
+            _roll_out(made, each)
+    made.add("ROUTES", [f"{wording.SIGNS[each.verb]} {wording.route_text(each)}" for each in plan.routes])
+    made.add("NODES", map(wording.node_text, plan.nodes))
+    made.add("ENVIRONMENTS", map(wording.environment_text, plan.environments))
+    made.add("TO CONFIRM", (f"{each.line}    {each.why}" for each in plan.confirmations))
+    for each in plan.roll_outs:
+        if not each.by_commit:
+            _roll_out(made, each, "moving anyway: ")
+    made.add("NOT KNOWN", plan.notes)
+    return made
 
 
-def _heading(judged: Judged) -> str:
-    return f"Plan for {judged.info.commit[:12]} ({judged.info.subject}), from {judged.base[:12] or 'nothing'}"
+def _changes(plan: PlanDocument) -> Iterable[str]:
+    width = max((len(each.resource) for each in plan.changes), default=0)
+    for each in plan.changes:
+        yield f"{wording.SIGNS[each.verb]} {each.verb:<6} {each.resource:<{width}}  {wording.change_text(each)}"
+        yield from (f"    {wording.field_text(field)}" for field in each.fields)
 
 
-def _table(judged: Judged) -> str:
-    if judged.plan is None:
-        return ""
-    if not judged.plan.changes:
-        return "  no changes"
-    changes = judged.plan.changes
-    width = max(len(each.resource_id.short) for each in changes)
-    return "\n".join(
-        f"  {_SIGNS[each.verb]} {each.verb:<6} {each.resource_id.short:<{width}}  {each.path}:{each.line}"
-        for each in changes
+def _roll_out(made: Page, each: RollOut, prefix: str = "") -> None:
+    rows = [(str(step.step), step.act, step.instance, step.at, step.reason) for step in each.steps]
+    heading = f"{prefix}{each.app} {each.process}"
+    made.add(heading, [wording.roll_out_text(each)], ("step", "", "instance", "node", "reason"), rows)
+
+
+def _fleet(args: argparse.Namespace) -> ImaginedFleet | None:
+    if args.nodes is None and args.memory is None:
+        return None
+    try:
+        memory_bytes = parse_size(args.memory or MEMORY)
+    except (ValueError, KeyError) as error:
+        why = f"--memory {args.memory} is not a size like 512Mi or 8Gi"
+        raise Refusal("make a plan", why, fix="write the unit: Mi or Gi", code="usage") from error
+    return ImaginedFleet(1 if args.nodes is None else args.nodes, memory_bytes)
+
+
+def _open(repository: Path) -> ObjectStore:
+    try:
+        return ObjectStore(repository)
+    except TrueupError as error:
+        raise _not_usable(error) from error
+
+
+def _commit(objects: ObjectStore, name: str) -> str:
+    try:
+        return objects.resolve(name)
+    except TrueupError as error:
+        raise _not_usable(error) from error
+
+
+def _not_usable(error: TrueupError) -> Refusal:
+    fix = "name a local clone with --repo, and commits that are in it"
+    return Refusal("make a plan", f"{error.attempted}: {error.why}", fix=fix, code="usage")
+
+
+def _asked(source: Source, judged: Judged) -> Asked:
+    return Asked(
+        source, judged.info, judged.base, judged.plan, judged.findings, judged.base, signatures=judged.signatures
     )
-
-
-def _verdict(judged: Judged) -> str:
-    findings: tuple[Finding, ...] = judged.findings
-    said = f"\n{findings_text(findings)}\n" if findings else ""
-    if errors(findings):
-        return f"{said}\nThe commit would be refused, and nothing would change: {summary_text(findings)}"
-    count = counted(len(judged.plan.changes) if judged.plan else 0, "change")
-    return f"{said}\n{count}; {summary_text(findings)}"

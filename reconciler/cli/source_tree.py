@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kit.errors import Refusal
-from reconciler.cli.output import clean, print_json
+from kit.plain_text import clean, counted
+from reconciler.cli.output import print_json
 from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.findings import Finding, errors
 from reconciler.core.manifest import ManifestFile, Scope, read_file
@@ -47,10 +48,6 @@ def summary_text(findings: Iterable[Finding]) -> str:
     findings = list(findings)
     bad = len(errors(findings))
     return f"{counted(bad, 'error')}, {counted(len(findings) - bad, 'warning')}"
-
-
-def counted(count: int, word: str) -> str:
-    return f"{count} {word}" + ("" if count == 1 else "s")
 
 
 def show(document: Any, text: str, output: str) -> None:

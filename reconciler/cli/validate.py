@@ -11,8 +11,9 @@ from typing import Any
 
 from kit.codec import to_json
 from kit.errors import TrueupError
+from kit.plain_text import counted
 from reconciler.cli import exits
-from reconciler.cli.source_tree import counted, findings_text, read_folder, show, summary_text
+from reconciler.cli.source_tree import findings_text, read_folder, show, summary_text
 from reconciler.core.findings import Finding, errors
 from reconciler.core.manifest import Scope
 from reconciler.git.signers_file import SignersFile

@@ -109,18 +109,28 @@ def fields_of(before: Any, after: Any, path: str = "") -> Iterable[FieldChange]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted({*before, *after} - (_BOOKKEEPING | _UNSAID if not path else frozenset())):
             yield from fields_of(before.get(name), after.get(name), f"{path}.{name}".strip("."))
-    elif isinstance(before, Sequence) and isinstance(after, Sequence) and _named(before) and _named(after):
-        yield from fields_of(_by_name(before), _by_name(after), path)
+    elif (name := _name_in(before, after)) is not None:
+        yield from fields_of(_by_name(before, name), _by_name(after, name), path)
     elif before != after:
         yield FieldChange(path, before, after)
 
 
-def _named(items: Sequence[Any]) -> bool:
-    return not isinstance(items, str) and all(isinstance(each, Mapping) and "name" in each for each in items)
+def _name_in(*lists: Any) -> str | None:
+    """The member that names each item in all of the lists, differently within one list."""
+    for name in ("name", "volume"):
+        if all(isinstance(items, Sequence) and _names(items, name) for items in lists):
+            return name
+    return None
 
 
-def _by_name(items: Sequence[Any]) -> dict[str, Any]:
-    return {str(each["name"]): each for each in items}
+def _names(items: Sequence[Any], name: str) -> bool:
+    if isinstance(items, str) or not all(isinstance(each, Mapping) and name in each for each in items):
+        return False
+    return len({str(each[name]) for each in items}) == len(items)
+
+
+def _by_name(items: Sequence[Any], name: str) -> dict[str, Any]:
+    return {str(each[name]): each for each in items}
 
 
 def _caused_by(event: Event) -> CausedBy:

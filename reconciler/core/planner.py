@@ -22,7 +22,15 @@ from reconciler.core.commands import DeclareResource, GitCommand, RemoveResource
 from reconciler.core.cross_checks import Tree
 from reconciler.core.findings import Finding, ordered
 from reconciler.core.model import KINDS, STATEFUL_KINDS, Origin, Resource, ResourceId
-from reconciler.core.revisions import Change, ChangeVerb, CommitInfo, Source, revision_cause
+from reconciler.core.revisions import (
+    Change,
+    ChangeVerb,
+    CommitInfo,
+    RevisionApplied,
+    Source,
+    applied_command_id,
+    revision_cause,
+)
 from reconciler.core.trailers import CONFIRM_DELETE, NOTHING_CONFIRMED, Confirmations
 
 RETAINED_REASON = "removed from Git without a confirmation"
@@ -79,6 +87,21 @@ def plan(
         commands=tuple(_command(step, head.resources, source, info) for step in steps),
         changes=tuple(Change(step.verb, step.resource_id, step.origin.path, step.origin.line) for step in steps),
         findings=ordered(warnings),
+    )
+
+
+def revision_of(planned: Plan, source: Source, info: CommitInfo, warnings: tuple[Finding, ...] = ()) -> RevisionApplied:
+    """The act of applying the plan, which goes with its commands. `warnings`: all of the commit's findings."""
+    return RevisionApplied(
+        command_id=applied_command_id(source.source_id, planned.base, info.commit),
+        cause=revision_cause(source, info),
+        source_id=source.source_id,
+        commit=info.commit,
+        base=planned.base,
+        author=info.author,
+        subject=info.subject,
+        changes=planned.changes,
+        findings=warnings,
     )
 
 

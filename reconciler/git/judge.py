@@ -103,6 +103,11 @@ def _accepts_rewrite(source: Source, head: str) -> bool:
     return len(source.accepted_rewrite) >= REWRITE_DIGITS_MIN and head.startswith(source.accepted_rewrite)
 
 
+def rows_of(source: Source, resources: Mapping[str, Row]) -> list[Row]:
+    """Of the view `resources`, what the source declared."""
+    return [row for row in resources.values() if (row.get("origin") or {}).get("source_id") == source.source_id]
+
+
 def _retained(rows: Iterable[Row]) -> frozenset[ResourceId]:
     return frozenset(ResourceId.parse(row["resource_id"]) for row in rows if row.get("retained"))
 

@@ -89,6 +89,14 @@ class ObjectStore:
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise self._unreadable(f"history between {ancestor} and {commit}", error) from error
 
+    def common_ancestor(self, left: str, right: str) -> str:
+        """The newest commit that both descend from, "" when there is none."""
+        try:
+            found = self._repository.merge_base(left, right)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history of {left} and {right}", error) from error
+        return str(found) if found else ""
+
     def has(self, object_id: str) -> bool:
         return object_id in self._repository
 

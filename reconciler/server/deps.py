@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from kit.clock import Clock, SystemClock
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.preview import PlanDocument
 from reconciler.ports import Doc, EventLog, Views
 from reconciler.server.limits import Limits
 
@@ -21,6 +22,12 @@ class Handlers:
     record_node_report: Callable[[NodeReport], Awaitable[int]]
     """The highest counter that is recorded."""
     record_edge_report: Callable[[EdgeReport], Awaitable[Any]]
+
+
+class PlanCommit(Protocol):
+    """`reconciler.planning`: what a commit of the source's clone would do now."""
+
+    async def __call__(self, base: str, head: str) -> PlanDocument: ...
 
 
 async def nothing_heard() -> Mapping[str, float]:
@@ -53,5 +60,7 @@ class Deps:
     """View -> age of the oldest event that is not in it yet, 0 for none."""
     leases: Callable[[], Awaitable[Sequence[Any]]] = no_leases
     """Dataclasses of lease, holder, epoch, since, held and trouble."""
+    plan: Mapping[str, PlanCommit] = field(default_factory=dict)
+    """By source."""
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)

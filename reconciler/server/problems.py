@@ -34,6 +34,8 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "body_too_large": 413,
     "rate_limited": 429,
     "too_many_streams": 429,
+    "plan_busy": 503,
+    "plan_timeout": 503,
     "unavailable": 503,
     "projection_timeout": 504,
     "handler_timeout": 504,

@@ -122,6 +122,16 @@ class Reads:
                 raise Problem("ambiguous", answer.message, status=409, fix=fix, extra=extra)
         return web.json_response(to_json(answer))
 
+    async def plan(self, request: web.Request) -> web.Response:
+        """What a commit would do if it were merged now: see `reconciler.planning`."""
+        known_query(request, "source", "base", "head")
+        source, base, head = (request.query.get(name, "") for name in ("source", "base", "head"))
+        plan = self._deps.plan.get(source)
+        if plan is None:
+            known = ", ".join(sorted(self._deps.plan))
+            raise Problem("not_found", f"there is no source {source[:80]!r}", fix=f"sources here: {known}")
+        return web.json_response(to_json(await plan(base, head)))
+
     async def snapshot(self, request: web.Request, views: Iterable[str]) -> ViewSnapshot:
         """Rows of one moment, not older than what the request asks for."""
         names = tuple(views)

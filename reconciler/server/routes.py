@@ -27,6 +27,7 @@ def route_table(reads: Reads, agents: Agents, stream: Handler) -> list[Route]:
         Route("GET", "/v1/views/{view}/{key:.+}", operator, reads.view_row),
         Route("GET", "/v1/status", operator, reads.status),
         Route("GET", "/v1/why", operator, reads.why),
+        Route("GET", "/v1/plan", operator, reads.plan),
         Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
         Route("POST", "/v1/sources/{source}/look", operator | {"webhook"}, agents.look),
         Route("POST", "/v1/nodes/{node}/enrol", node, agents.enrol),

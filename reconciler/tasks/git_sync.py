@@ -33,22 +33,20 @@ from kit.errors import Transient, TrueupError
 from kit.logs import get
 from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
-from reconciler.core.planner import Plan
+from reconciler.core.planner import Plan, revision_of
 from reconciler.core.revisions import (
     CommitInfo,
     Refused,
     RefuseRevision,
-    RevisionApplied,
     RevisionRefused,
     Source,
     SubmitRevision,
-    applied_command_id,
     refused_command_id,
     revision_cause,
 )
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.clone import BareClone
-from reconciler.git.judge import Judged, judge, reader_for
+from reconciler.git.judge import Judged, judge, reader_for, rows_of
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
 from reconciler.git.tree_reader import TreeReader
@@ -116,6 +114,11 @@ class GitSync:
         """Until `stop` is set: keeps the clone as new as the source, and decides nothing."""
         await self._repeat(self._fetch, stop)
 
+    @property
+    def reader(self) -> TreeReader | None:
+        """What has read the applied tree, once a pass did: for `TreeReader.fork`."""
+        return self._reader
+
     async def refresh(self) -> None:
         """Returns when the next fetch has ended, well or not, or after REFRESH_S. Needs `run` or `follow` to run."""
         ended = self._fetch_ended
@@ -171,7 +174,7 @@ class GitSync:
 
     async def _judge(self, head: str, applied: str) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
-        rows = [row for row in snapshot.rows["resources"].values() if self._is_ours(row)]
+        rows = rows_of(self.source, snapshot.rows["resources"])
         try:
             judged = await asyncio.to_thread(self._judge_now, head, applied, rows)
         except Transient:
@@ -184,27 +187,17 @@ class GitSync:
         """In a worker thread. The reader lives on, so that only what changes is read and parsed."""
         objects = self.clone.objects()
         self._reader = self._reader or reader_for(self.source, objects, self.resolve)
-        signatures = self._signatures()
+        signatures = self.signatures()
         return judge(self.source, objects, self._reader, head=head, base=applied, rows=rows, signatures=signatures)
 
-    def _signatures(self) -> SignatureCheck | None:
+    def signatures(self) -> SignatureCheck | None:
         """Read anew for every commit: a key that the operator ends is out at once. Here the wall clock does decide."""
         if self.signers is None:
             return None
         return SignatureCheck(self.signers.trust(), datetime.fromisoformat(self.clock.utc()))
 
     async def _submit(self, info: CommitInfo, planned: Plan, warnings: tuple[Finding, ...]) -> Looked:
-        revision = RevisionApplied(
-            command_id=applied_command_id(self.source.source_id, planned.base, info.commit),
-            cause=revision_cause(self.source, info),
-            source_id=self.source.source_id,
-            commit=info.commit,
-            base=planned.base,
-            author=info.author,
-            subject=info.subject,
-            changes=planned.changes,
-            findings=warnings,
-        )
+        revision = revision_of(planned, self.source, info, warnings)
         result = await self.submit(revision, planned.commands, self._fence)
         if isinstance(result, Refused):
             return await self._refuse(info, planned.base, ordered([*warnings, *result.findings]))
@@ -269,6 +262,3 @@ class GitSync:
 
     def _is_known_refusal(self, head: str) -> bool:
         return head == self._refused and self.clock.now_s() < self._refused_at_s + REFUSED_AGAIN_S
-
-    def _is_ours(self, row: Mapping[str, Any]) -> bool:
-        return bool((row.get("origin") or {}).get("source_id") == self.source.source_id)

@@ -19,6 +19,11 @@ from jsonschema import Draft202012Validator
 from kit import wire
 from kit.codec import from_json, to_json
 from kit.errors import Refusal
+from reconciler.core.difference import FieldChange
+from reconciler.core.findings import Finding
+from reconciler.core.preview import PlanDocument
+from reconciler.core.preview import document as plan_document
+from reconciler.core.signing.verdicts import SignedBy
 
 _FOLDER = Path(__file__).parents[2] / "schemas" / "wire"
 _DOCUMENTS: dict[str, type[Any]] = {
@@ -27,7 +32,10 @@ _DOCUMENTS: dict[str, type[Any]] = {
     "node_report": wire.NodeReport,
     "edge_report": wire.EdgeReport,
     "enrolment": wire.Enrolment,
+    "plan": PlanDocument,
 }
+_ELSEWHERE = {cls.__name__: cls for cls in (Finding, FieldChange, SignedBy)}
+"""Parts of the plan that are described where they are made."""
 _SCHEMAS: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in sorted(_FOLDER.glob("*.json"))}
 _names = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
 _positive = st.integers(1, 1 << 40)
@@ -46,7 +54,18 @@ _PATHS = {"Mount", "SecretRef", "Health"}
 
 
 def _classes() -> list[type[Any]]:
-    return [each for _, each in inspect.getmembers(wire, inspect.isclass) if each.__module__ == wire.__name__]
+    """Those of both modules of documents. A rendered plan is for this program alone."""
+    found = [
+        each
+        for module in (wire, plan_document)
+        for _, each in inspect.getmembers(module, inspect.isclass)
+        if each.__module__ == module.__name__ and each is not plan_document.RenderedPlan
+    ]
+    return [*found, *_ELSEWHERE.values()]
+
+
+def _class(title: str) -> type[Any]:
+    return next(each for each in _classes() if each.__name__ == title)
 
 
 def _objects(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -84,6 +103,7 @@ def _of(kind: Any) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         int: st.integers(-255, 255),
         float: st.floats(0, 1e6),
+        Any: st.none() | st.integers(0, 9) | _names | st.lists(_names, max_size=2),
         type(None): st.none(),
     }
     return scalars[kind]
@@ -101,7 +121,7 @@ def test_a_schema_is_valid_and_names_the_fields_of_its_classes(name: str) -> Non
     Draft202012Validator.check_schema(schema)
     assert schema["$id"] == f"{name}.json"
     for title, described in _objects(schema):
-        fields = dataclasses.fields(getattr(wire, title))
+        fields = dataclasses.fields(_class(title))
         missing = dataclasses.MISSING
         required = [f.name for f in fields if f.default is missing and f.default_factory is missing]
         assert list(described["properties"]) == [f.name for f in fields], title

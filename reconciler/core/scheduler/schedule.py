@@ -7,7 +7,7 @@ cannot be read is left exactly as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.core.scheduler.actions import (
     Actions,
@@ -18,7 +18,7 @@ from reconciler.core.scheduler.actions import (
     Schedulability,
 )
 from reconciler.core.scheduler.deployments import app_matches, current_status, superseded
-from reconciler.core.scheduler.groups import Group, Unknown, by_group, group_of
+from reconciler.core.scheduler.groups import ByGroup, Group, Unknown, by_group, group_of
 from reconciler.core.scheduler.limits import ACTIONS_MAX
 from reconciler.core.scheduler.placement import NoPlace, Place, Placement
 from reconciler.core.scheduler.rollout import Steps, stateful_steps, stateless_steps
@@ -45,6 +45,7 @@ class _Pass:
         self._new_instance_id = new_instance_id
         self._placement = Placement(snapshot)
         self._instances = by_group(snapshot)
+        self._running = _running(self._instances)
         self._allocate: list[Allocate] = []
         self._drain: list[Drain] = []
         self._stop: list[Drain] = []
@@ -107,12 +108,7 @@ class _Pass:
         return group
 
     def _leftovers(self, app: App) -> bool:
-        return any(
-            instance.desired == "running"
-            for (app_id, process), instances in self._instances.items()
-            if app_id == app.app_id and process not in app.release.processes
-            for instance in instances
-        )
+        return any(process not in app.release.processes for process in self._running.get(app.app_id, ()))
 
     def _schedule_group(self, group: Group | Unknown) -> None:
         if self._full():
@@ -215,6 +211,15 @@ class _Pass:
         count = len(self._allocate) + len(self._drain) + len(self._stop) + len(self._place_volume)
         self._more = self._more or count >= ACTIONS_MAX
         return count >= ACTIONS_MAX
+
+
+def _running(groups: ByGroup) -> Mapping[str, Sequence[str]]:
+    """App -> its processes that have an instance which is to run, declared or not."""
+    found: dict[str, list[str]] = {}
+    for (app_id, process), instances in groups.items():
+        if any(instance.desired == "running" for instance in instances):
+            found.setdefault(app_id, []).append(process)
+    return found
 
 
 def _drain(instance: Instance, desired: str, reason: str, reason_code: str, origin: Origin | None) -> Drain:

@@ -210,3 +210,52 @@ async def test_a_refused_first_commit_is_what_why_says(fleet: Fleet, capsys: pyt
         return commit[:12] in capsys.readouterr().err
 
     await until(refused)
+
+
+async def test_a_plan_against_the_live_fleet_comes_true(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """Planned while it is on no branch, as of a pull request; then pushed."""
+
+    async def document(*argv: str) -> Any:
+        capsys.readouterr()
+        code = await fleet.run(*argv, "--output", "json")
+        return json.loads(capsys.readouterr().out) if code in (0, 1) else {}
+
+    async def plan(*more: str) -> Any:
+        return await document("plan", "origin/main..HEAD", "--repo", str(fleet.repository.work), *more)
+
+    stop = asyncio.Event()
+    async with fleet.control_plane("node", "node-a") as control_plane:
+        agent = PretendedAgent(control_plane)
+        running = asyncio.create_task(agent.run(stop))
+        await until(lambda: _verdict(document("why", "site"), "converged"))
+        (old,) = (each.instance_id for each in agent.plans[-1].instances)
+        fleet.repository.replace("site.yaml", "1" * 64, "2" * 64)
+        fleet.repository._git("commit", "-q", "-am", "A better site")
+        assert (
+            await fleet.run("plan", "origin/main..HEAD", "--repo", str(fleet.repository.work), "--against", "live") == 4
+        )
+        clone = str(fleet.state / "git" / "main.git")
+        fleet.repository._git(f"--git-dir={clone}", "fetch", "-q", str(fleet.repository.work), "main")
+        told = await plan("--against", "live")
+        assert told["fleet"] == "live"
+        assert [(each["act"], each["instance"], each["at"]) for each in told["roll_outs"][0]["steps"]] == [
+            ("start", "new-1", "node-a"),
+            ("drain", old, "node-a"),
+        ]
+        assert told["summary"] == "1 changed, 1 instance start, 1 stop"
+        offline = await plan("--nodes", "1")
+        assert offline["summary"] == told["summary"]
+        capsys.readouterr()
+        where = ("--repo", str(fleet.repository.work), "--against", "live")
+        assert await fleet.run("plan", "origin/main..HEAD", *where, "--output", "markdown") == 0
+        assert "`prod/app/site web`" in capsys.readouterr().out
+        fleet.repository._git("push", "-q", "origin", "main")
+        await until(lambda: _true([each.instance_id for each in agent.plans[-1].instances] not in ([old], [])))
+        await until(lambda: _true(old not in {each.instance_id for each in agent.plans[-1].instances}))
+        assert len(agent.plans[-1].instances) == told["environments"][0]["instances_after"] == 1
+        stop.set()
+        await running
+
+
+async def _verdict(found: Awaitable[Any], wanted: str) -> bool:
+    return bool((await found).get("verdict") == wanted)

@@ -35,6 +35,7 @@ EXPECTED = {
     "GET /v1/why": OPERATOR,
     "GET /v1/state": OPERATOR,
     "GET /v1/diff": OPERATOR,
+    "GET /v1/plan": OPERATOR,
     "GET /v1/stream": ANY_STREAM,
     "POST /v1/sources/{source}/look": {"operator", "webhook-own"},
     "POST /v1/nodes/{node}/enrol": NODE,

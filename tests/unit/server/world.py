@@ -14,6 +14,7 @@ import aiohttp
 from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, NodeReport
 from reconciler.core.events import NewEvent
+from reconciler.core.preview import PlanDocument
 from reconciler.ports import Doc
 from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
 from reconciler.server.auth import Role, make_token
@@ -72,6 +73,10 @@ class World:
         return document
 
 
+def empty_plan(base: str, head: str) -> PlanDocument:
+    return PlanDocument("main", head, base, base, "ann", "a change", "live", 1, True, True, "nothing changes")
+
+
 def token_of(role: Role, name: str) -> str:
     return make_token(KEY, role, name)
 
@@ -103,6 +108,10 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
         await world.handle("look", source)
         return source == "main"
 
+    async def plan(base: str, head: str) -> PlanDocument:
+        await world.handle("plan", (base, head))
+        return empty_plan(base, head)
+
     async def quarantined() -> list[Any]:
         return []
 
@@ -115,6 +124,7 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
         quarantined=quarantined,
         look=look,
         token_key=KEY,
+        plan={"main": plan},
         limits=bounds,
     )
     world.app = build_app(deps)

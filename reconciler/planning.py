@@ -1,0 +1,125 @@
+"""Plans of commits against the live fleet: for GET /v1/plan and for pull requests. Changes nothing.
+
+One `Planning` per source, made by `reconciler.bootstrap`. The commit has to be in the source's clone already; it is
+read by object id, judged as `reconciler.tasks.git_sync` judges, and previewed on one snapshot of the views, all in a
+worker thread. One plan of a source is made at a time; a caller who cannot wait, or whose plan takes too long, is told
+`Transient` ("plan_busy", "plan_timeout") and may ask again.
+
+A pull request is planned from where it left the branch: `base` "" means the newest common commit of the head and what
+is applied. What lies between base and head is then held against the live rows, which is what merging it would do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kit.errors import Refusal, Transient
+from reconciler.core.preview import Asked, PlanDocument, RenderedPlan, preview
+from reconciler.core.preview.markdown import rendered
+from reconciler.core.revisions import Source
+from reconciler.core.secret_file import ResolveSecret
+from reconciler.core.views import PROJECTIONS
+from reconciler.git.clone import BareClone
+from reconciler.git.judge import judge, reader_for, rows_of
+from reconciler.git.objects import ObjectStore
+from reconciler.git.signatures import SignatureCheck
+from reconciler.git.tree_reader import TreeReader
+from reconciler.ports import Views, ViewSnapshot
+
+PLAN_TIMEOUT_S = 25.0
+"""A plan that takes longer goes on in its thread, and the next one waits for it."""
+WAIT_S = 120.0
+"""How long a pull request's plan waits for the one before it."""
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+
+
+@dataclass(slots=True)
+class Planning:
+    """`seed`: a reader that has read what is applied, if there is one; its files are taken over, not its work.
+    `signatures`: who may sign now, from the operator's file and never from the commit."""
+
+    source: Source
+    clone: BareClone
+    resolve: ResolveSecret
+    views: Views
+    seed: Callable[[], TreeReader | None] = lambda: None
+    signatures: Callable[[], SignatureCheck | None] = lambda: None
+    _reader: TreeReader | None = None
+    _free: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def plan_for(self, base: str, head: str) -> RenderedPlan:
+        """For a comment and a commit status. Waits its turn."""
+        return rendered(await self.document(base, head, wait_s=WAIT_S))
+
+    async def document(self, base: str, head: str, *, wait_s: float = 0.0) -> PlanDocument:
+        """`base`, `head`: commits of the clone, at least 7 digits; `base` "" as told above. `Refusal` ("not_found") for
+        a commit that the clone does not have."""
+        attempted = f"plan {head[:12]} of the source {self.source.source_id}"
+        await self._turn(attempted, wait_s)
+        work = asyncio.ensure_future(self._document(base, head))
+        work.add_done_callback(lambda _: self._free.release())
+        done, _ = await asyncio.wait([work], timeout=PLAN_TIMEOUT_S)
+        if not done:
+            work.add_done_callback(_forget)
+            raise Transient(attempted, f"it takes longer than {PLAN_TIMEOUT_S:g} s", code="plan_timeout")
+        return work.result()
+
+    async def _turn(self, attempted: str, wait_s: float) -> None:
+        if self._free.locked() and not wait_s:
+            raise Transient(attempted, "another plan of this source is being made", code="plan_busy")
+        try:
+            async with asyncio.timeout(wait_s or None):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise Transient(attempted, "plans before it take too long", code="plan_busy") from error
+
+    async def _document(self, base: str, head: str) -> PlanDocument:
+        snapshot = await self.views.snapshot(PROJECTIONS)
+        return await asyncio.to_thread(self._plan, snapshot, base, head)
+
+    def _plan(self, snapshot: ViewSnapshot, base: str, head: str) -> PlanDocument:
+        objects = self.clone.objects()
+        row = snapshot.rows["sources"].get(self.source.source_id) or {}
+        applied = str(row.get("applied_commit") or "")
+        head = _resolved(objects, head, "head")
+        base = _resolved(objects, base, "base") if base else _fork_point(objects, applied, head)
+        rows = rows_of(self.source, snapshot.rows["resources"])
+        reader, signatures = self._reader_of(objects), self.signatures()
+        judged = judge(self.source, objects, reader, head=head, base=base, rows=rows, signatures=signatures)
+        asked = Asked(self.source, judged.info, judged.base, judged.plan, judged.findings, applied, judged.signatures)
+        return preview(snapshot.rows, snapshot.event_id, asked, "live")
+
+    def _reader_of(self, objects: ObjectStore) -> TreeReader:
+        """Kept, so that the next plan reads only what differs."""
+        if self._reader is None:
+            seed = self.seed()
+            self._reader = seed.fork(objects) if seed else reader_for(self.source, objects, self.resolve)
+        return self._reader
+
+
+def _resolved(objects: ObjectStore, commit: str, name: str) -> str:
+    """Only a commit id: no ref, no range, no option."""
+    if not _COMMIT.fullmatch(commit):
+        why = f"{name}={commit[:80]!r} is not a commit id of 7 to 64 hex digits"
+        raise Refusal("make a plan", why, fix="give the whole commit id", code="invalid_argument")
+    try:
+        return objects.resolve(commit)
+    except Transient as error:
+        why = f"the commit {commit[:12]} is not in the controller's clone"
+        raise Refusal("make a plan", why, fix="push it, and wait until it is fetched", code="not_found") from error
+
+
+def _fork_point(objects: ObjectStore, applied: str, head: str) -> str:
+    """The newest common commit; what is applied when there is none, so that the judge says what is wrong."""
+    if not applied or not objects.has(applied):
+        return applied
+    return objects.common_ancestor(applied, head) or applied
+
+
+def _forget(work: asyncio.Task[PlanDocument]) -> None:
+    """Nobody waits for it any more."""
+    if not work.cancelled():
+        work.exception()
