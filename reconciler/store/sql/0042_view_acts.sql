@@ -1,0 +1,9 @@
+-- Operators' acts that are not over. Derived from the log; may be rebuilt at any time.
+CREATE TABLE trueup.view_acts (
+    key text PRIMARY KEY,
+    doc jsonb NOT NULL,
+    last_event_id bigint NOT NULL
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON trueup.view_acts TO trueup_app;
+GRANT SELECT ON trueup.view_acts TO trueup_append, trueup_read;
+GRANT SELECT, INSERT, UPDATE, DELETE ON trueup.view_acts TO trueup_project;
