@@ -119,5 +119,9 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], _Cells]] = {
         ("node", "state", "memory", "subnet", "reason"),
         lambda key, d: (key, d["state"], f"{d['memory_bytes'] >> 20} MiB", d["subnet"], d["reason"] or "-"),
     ),
+    "acts": (
+        ("act", "what", "by", "since", "until", "reason"),
+        lambda key, d: (d["act"], key, d["actor"], d["since"], d["until"] or "-", d["reason"]),
+    ),
     "tombstones": (("volume", "node"), lambda key, d: (d["resource_id"], d["node_id"])),
 }

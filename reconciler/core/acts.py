@@ -192,3 +192,14 @@ def _only(text: str, attempted: str, candidates: Iterable[str]) -> str:
 def is_over(row: Doc, now: datetime) -> bool:
     """The time that was given with the act has come."""
     return bool(row["until"]) and datetime.fromisoformat(row["until"]) <= now
+
+
+def ending(key: str, row: Doc) -> Act:
+    """What ends the act with that row."""
+    match row["act"]:
+        case "suspend":
+            return Resume(key)
+        case "hold":
+            return ReleaseHold(row["app"])
+        case _:
+            return SetDuty(row["node_id"], "active")

@@ -13,13 +13,16 @@ import aiohttp
 
 from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.acts import Act, Order
 from reconciler.core.events import NewEvent
+from reconciler.handlers.acts import Done
 from reconciler.ports import Doc
 from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
 from reconciler.server.auth import Role, make_token
 from reconciler.server.deps import Deps, Handlers
 from reconciler.server.limits import Limits
 from tests.twin import MemoryLog, MemoryViews, append
+from tests.unit.projections.samples import as_log, new_event
 
 KEY = b"k" * 32
 DEADLINE_S = 10.0
@@ -95,6 +98,12 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
     async def edge_report(document: EdgeReport) -> Any:
         return await world.handle("edge_report", document)
 
+    async def act(wanted: Act, order: Order) -> Done:
+        """Told as if it were recorded; `reconciler.handlers` is tested on real Postgres."""
+        await world.handle("act", (wanted, order))
+        event = as_log([new_event("node.duty_changed")])[0]
+        return Done((event,), replayed=False)
+
     async def secret_for(instance: Doc, node: Doc) -> bytes:
         await world.handle("secret", instance["instance_id"])
         return f"sealed for {node['node_id']}".encode()
@@ -109,7 +118,7 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
     deps = Deps(
         log=log,
         views=world.views,
-        handlers=Handlers(enrol, heartbeat, node_report, edge_report),
+        handlers=Handlers(enrol, heartbeat, node_report, edge_report, act),
         checkpoints=world.views.checkpoints,
         secret_for=secret_for,
         quarantined=quarantined,
