@@ -35,7 +35,7 @@ from reconciler.ports import EventLog
 
 _VIEWS: Mapping[type, Sequence[str]] = {
     SetDuty: ("nodes",),
-    Suspend: ("acts", "resources", "sources"),
+    Suspend: ("acts", "instances", "resources", "sources"),
     Resume: ("acts", "resources", "sources"),
     Hold: ("instances", "releases", "resources"),
     ReleaseHold: ("resources",),
@@ -110,7 +110,8 @@ def decide(act: Act, order: Order, rows: Rows) -> Append | Refusal:
             return instances.decide_stop(rows["instances"].get(act.instance_id), act.instance_id, order)
         case Suspend():
             scope = find_scope(act.scope, rows)
-            return suspensions.decide_suspend(scope, rows["acts"].get(scope), rows["resources"], order)
+            found = rows["instances"].values()
+            return suspensions.decide_suspend(scope, rows["acts"].get(scope), rows["resources"], found, order)
         case Resume():
             scope = find_scope(act.scope, rows)
             return suspensions.decide_resume(scope, rows["acts"].get(scope), order)

@@ -1,12 +1,14 @@
 """An operator keeps a source, an environment or an app from following Git, and lets it go on. Called by
 `reconciler.handlers`.
 
-What is wanted of each app of the scope when the suspension begins is written down with it: this, and not what Git says
-later, is what the scheduler keeps up until the end. A source's apps need that not: none of its commits is applied.
+What there is of each app of the scope when the suspension begins is written down with it: this, and not what Git says
+later or what the scheduler had still to do, is kept up until the end. Of a source nothing needs to be: none of its
+commits is applied.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,10 +22,14 @@ from reconciler.core.model import ResourceId
 Doc = Mapping[str, Any]
 
 
-def decide_suspend(scope: str, row: Doc | None, resources: Mapping[str, Doc], order: Order) -> Append:
-    """`row`: of the view acts, if it is suspended already; what was frozen then stays so."""
+def decide_suspend(
+    scope: str, row: Doc | None, resources: Mapping[str, Doc], instances: Iterable[Doc], order: Order
+) -> Append:
+    """`row`: of the view acts, if it is suspended already; what was frozen then stays so. `instances`: all there
+    are."""
     apps = [] if row is not None else [each for each in _apps(scope, resources) if each["release_id"]]
-    frozen = list(row["apps"]) if row is not None else [_frozen(each) for each in apps]
+    present = Counter((each["app"], each["process"]) for each in instances if each.get("status") != "stopped")
+    frozen = list(row["apps"]) if row is not None else [_frozen(each, present) for each in apps]
     payload = {"scope": scope, "reason": order.reason, "until": order.until, "apps": frozen}
     mine = {("suspension", scope): int(row["aggregate_seq"])} if row is not None else {}
     return Append(
@@ -56,12 +62,15 @@ def _apps(scope: str, resources: Mapping[str, Doc]) -> Iterable[Doc]:
                 yield resources[key]
 
 
-def _frozen(row: Doc) -> Doc:
+def _frozen(row: Doc, present: Counter[tuple[str, str]]) -> Doc:
+    """As many as Git wants, but not more than there are: those on their way out count, since others take their
+    place."""
+    app = row["resource_id"]
     return {
-        "app": row["resource_id"],
+        "app": app,
         "release_id": row["release_id"],
         "deployment_id": row["deployment_id"],
-        "replicas": replicas_of(row),
+        "replicas": {name: min(count, present[app, name]) for name, count in replicas_of(row).items()},
     }
 
 

@@ -111,6 +111,7 @@ def test_stateful_instances_stay_on_a_draining_node_and_a_new_release_waits(worl
     world.act(SetDuty(row["node_id"], "draining"), reason="new disks")
     serve_throughout(world, 1)
     assert [each["instance_id"] for each in world.ready()] == [row["instance_id"]]
+    assert world.app_row()["unschedulable"] == {}, "nothing of it waits for a place"
     world.commit(app(web=process("v2", volumes=uses)))
     serve_throughout(world, 1)
     assert [each["instance_id"] for each in world.ready()] == [row["instance_id"]]
@@ -182,6 +183,21 @@ def test_of_what_is_suspended_nothing_rolls_scales_or_goes_until_it_is_resumed(w
     assert images(world) == ["v2"]
     assert world.instances("worker") == []
     assert world.views["revisions"][f"main@{revision}"]["status"] == "converged"
+    assert world.deployment()["status"] == "succeeded", "what was begun meanwhile only waited"
+
+
+def test_what_a_commit_asked_for_just_before_a_suspension_is_not_begun(world: World) -> None:
+    """The scheduler has not seen the commit yet when somebody says stop."""
+    world.commit(app(web=process(replicas=2), worker=process()))
+    world.settle()
+    before = set(world.views["instances"])
+    world.commit(app(web=process("v2", replicas=5)), app("shop", web=process()))
+    world.act(Suspend("env/prod"))
+    world.settle()
+    assert set(world.views["instances"]) == before
+    world.act(Resume("env/prod"))
+    world.settle()
+    assert (images(world), len(world.ready(name="shop"))) == (["v2"] * 5, 1)
 
 
 def test_a_removal_waits_too_and_what_git_adds_does_not_start(world: World) -> None:
@@ -222,14 +238,14 @@ def test_an_app_can_be_declared_anew_after_it_went_while_it_was_suspended(world:
     assert images(world) == ["v2"]
 
 
-def test_a_rollout_stops_where_it_is_and_goes_on_later(world: World) -> None:
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_a_rollout_stops_where_it_is_and_goes_on_later(world: World, passes: int) -> None:
     world.commit(app(web=process("v1", replicas=3)))
     world.settle()
     world.commit(app(web=process("v2", replicas=3)))
-    world.run_pass()
-    world.agents_act()
-    world.run_pass()
-    world.agents_act()
+    for _ in range(passes):
+        world.run_pass()
+        world.agents_act()
     world.act(Suspend(SITE))
     before = images(world)
     assert set(before) == {"v1", "v2"}
@@ -269,11 +285,19 @@ def test_a_suspension_said_anew_keeps_what_was_frozen(world: World) -> None:
     world.settle()
     world.act(Suspend(SITE))
     world.commit(app(web=process("v2", replicas=5)))
-    world.act(Suspend(SITE), reason="still looking")
-    world.act(Suspend("env/prod"), reason="and all of it")
+    for node_id in ("node-a", "node-b"):
+        world.act(SetDuty(node_id, "draining"))
     world.act(StopInstance(world.ready()[0]["instance_id"]))
     world.settle()
-    assert images(world) == ["v1"] * 2
+    assert len(world.ready()) == 1
+    world.act(Suspend(SITE), reason="still looking")
+    world.act(Suspend("env/prod"), reason="and all of it")
+    for node_id in ("node-a", "node-b"):
+        world.act(SetDuty(node_id, "active"))
+    world.settle()
+    assert images(world) == ["v1"] * 2, "as many as there were when the first began"
+    world.commit(remove=[app_id()])
+    world.act(Suspend(SITE), reason="and still")
     world.act(Resume("env/prod"))
     world.settle()
     assert images(world) == ["v1"] * 2
