@@ -11,14 +11,14 @@ import pytest
 from kit.clock import SystemClock
 from kit.errors import Refusal, Transient
 from reconciler.core.acts import Act, Hold, Order, Resume, SetDuty, StopInstance, Suspend
-from reconciler.core.commands import Conflict, Fence
+from reconciler.core.commands import Append, Conflict, Fence
 from reconciler.core.decide.git import GitState, decide_revision
 from reconciler.core.replay import replay
 from reconciler.core.revisions import Refused
 from reconciler.core.scheduler.schedule import schedule
 from reconciler.core.scheduler.snapshot import VIEWS, read_snapshot
 from reconciler.core.scheduler.times import Times
-from reconciler.handlers.acts import Done
+from reconciler.handlers.acts import Done, decide
 from reconciler.handlers.revisions import GIT_VIEWS
 from reconciler.tasks.expiry import Expiry
 from tests.integration.tasks.controller import Controller
@@ -114,6 +114,20 @@ async def test_no_commit_gets_past_the_suspension_of_its_source(controller: Cont
     await controller.commit(app(web=process("v3")))
     await controller.settle()
     assert await images(controller) == ["v3"]
+
+
+async def test_a_hold_that_was_decided_before_a_commit_does_not_defy_it(controller: Controller) -> None:
+    await site(controller)
+    first = str((await controller.rows("resources"))["acme/shop/prod/site/app/site"]["release_id"])
+    await controller.commit(app(web=process("v2", replicas=2)))
+    await controller.caught_up()
+    rows = (await controller.store.views.snapshot(("instances", "releases", "resources"))).rows
+    late = decide(Hold(SITE, first), Order("ops/late", "body", "user", "operator:ann", "an incident"), rows)
+    assert isinstance(late, Append)
+    await controller.commit(app(web=process("v3", replicas=2)))
+    (result,) = await controller.store.log.append([late])
+    assert isinstance(result, Conflict)
+    assert result.kind == "version"
 
 
 async def test_a_commit_and_a_hold_at_once_leave_no_hold_against_the_new_commit(controller: Controller) -> None:

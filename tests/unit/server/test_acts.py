@@ -206,7 +206,8 @@ async def test_the_status_page_lists_what_people_hold_back_and_why_says_it_first
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with serving() as world:
-        await Story(world.log).site()
+        story = Story(world.log)
+        await story.site()
         for argv in (("node", "drain", "node-a"), ("suspend", "prod/site"), ("suspend", "source/main")):
             assert await run(world, *argv, "--reason", "an incident") == 0
         capsys.readouterr()
@@ -222,6 +223,7 @@ async def test_the_status_page_lists_what_people_hold_back_and_why_says_it_first
         assert "i-0001 of prod/app/site/web stays with notes-data" in held
         assert "to end it: `trueup node activate node-a` when it may work again" in held
         assert "node-a  draining" in page
+        await story.status("i-0001", "node-a", "unready", "healthcheck_failed")
         for name, code in (("node-a", "node_draining"), ("prod/site", "suspended"), ("i-0001", "suspended")):
             await run(world, "why", name)
             out = capsys.readouterr().out
