@@ -15,6 +15,7 @@ from kit.backoff import Backoff
 from kit.canonical import digest
 from kit.clock import Clock
 from kit.errors import TrueupError
+from kit.waiting import first_of
 from reconciler.core.acts import Doc, Order, ending, is_over
 from reconciler.core.commands import Fence
 from reconciler.handlers import Handlers
@@ -51,7 +52,7 @@ class Expiry:
                 delay_s = max(delay_s, self._backoff.delay_s(failures, self._rng))
                 known = isinstance(error, TrueupError)
                 _log.error("look failed", failures=failures, why=str(error), exc=None if known else error)
-            await self._rest(delay_s, stop)
+            await first_of(stop.wait(), self._clock.sleep(delay_s))
 
     async def look(self, fence: Fence | None = None) -> None:
         """One look at all acts. One that cannot be ended stops only itself."""
@@ -68,12 +69,3 @@ class Expiry:
             await self._handlers.act(ending(key, row), order, fence)
         except TrueupError as error:
             _log.warning("act not ended", key=key, why=str(error))
-
-    async def _rest(self, delay_s: float, stop: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._clock.sleep(delay_s))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through

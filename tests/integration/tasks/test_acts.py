@@ -218,18 +218,20 @@ async def test_a_leader_whose_term_is_over_ends_nothing(controller: Controller) 
     assert await controller.rows("acts") == {}
 
 
-async def test_one_act_that_cannot_be_ended_stops_only_itself(controller: Controller) -> None:
+async def test_one_act_that_cannot_be_ended_stops_only_itself(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await site(controller)
-    for act in (DRAIN, SetDuty("node-b", "draining")):
-        await do(controller, act, until="2026-01-01T11:00:00Z")
-    act = controller.handlers.act
+    for drain in (DRAIN, SetDuty("node-b", "draining")):
+        await do(controller, drain, until="2026-01-01T11:00:00Z")
+    record = controller.handlers.act
 
     async def refuses_one(wanted: Act, order: Order, fence: Fence | None = None) -> Done:
         if wanted == SetDuty("node-a", "active"):
             raise Transient("end it", "not now")
-        return await act(wanted, order, fence)
+        return await record(wanted, order, fence)
 
-    controller.handlers.act = refuses_one  # type: ignore[method-assign]  # one that fails
+    monkeypatch.setattr(controller.handlers, "act", refuses_one)
     expiry = Expiry(controller.handlers, controller.store.views, WallClock(), random.Random(1))
     await expiry.look()
     assert list(await controller.rows("acts")) == ["node/node-a"]
