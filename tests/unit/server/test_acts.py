@@ -14,7 +14,7 @@ from kit.errors import Transient
 from reconciler.cli import exits
 from reconciler.cli.main import main
 from tests.unit.cli.story import Story
-from tests.unit.server.test_openapi import DOCUMENT, check
+from tests.unit.server.test_openapi import DOCUMENT, answer_schema, check
 from tests.unit.server.world import World, serving, token_of
 
 OPS = token_of("operator", "ops")
@@ -224,6 +224,8 @@ async def test_the_status_page_lists_what_people_hold_back_and_why_says_it_first
         assert "to end it: `trueup node activate node-a` when it may work again" in held
         assert "node-a  draining" in page
         await story.status("i-0001", "node-a", "unready", "healthcheck_failed")
+        check(answer_schema("/v1/status"), await world.get("/v1/status"))
+        check(answer_schema("/v1/why"), await world.get("/v1/why?resource=prod/site"))
         for name, code in (("node-a", "node_draining"), ("prod/site", "suspended"), ("i-0001", "suspended")):
             await run(world, "why", name)
             out = capsys.readouterr().out
