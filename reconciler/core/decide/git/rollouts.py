@@ -103,7 +103,7 @@ def _deployment_created(
     if deployment in state.deployments:
         deployment = deployment_id(app, release, commit, again_from=_unused(state, app, release, commit, base))
     payload = {"deployment_id": deployment, "app": app, "release_id": release, "kind": kind, "reason": reason}
-    return NewEvent("deployment", deployment, "deployment.created", payload, event_version=2)
+    return NewEvent("deployment", deployment, "deployment.created", payload)
 
 
 def _unused(state: GitState, app: str, release: str, commit: str, base: str) -> str:

@@ -1,4 +1,5 @@
--- Operators' acts that are not over. Derived from the log; may be rebuilt at any time.
+-- Operators' acts that are not over. Derived from the log; may be rebuilt at any time. No older program works on this schema:
+-- its scheduler would not keep to the acts.
 CREATE TABLE trueup.view_acts (
     key text PRIMARY KEY,
     doc jsonb NOT NULL,
