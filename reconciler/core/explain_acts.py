@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.acts import subject_label
+from reconciler.core.act_scopes import subject_label
 from reconciler.core.explain_text import plural
 from reconciler.core.model import ResourceId
 

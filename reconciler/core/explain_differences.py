@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.core.acts import app_scope, env_scope, hold_key, node_key, source_scope
+from reconciler.core.act_scopes import app_scope, env_scope, hold_key, node_key, source_scope
 from reconciler.core.explain_acts import act_text, progress, remedy
 from reconciler.core.explain_history import finding_text, name_of
 from reconciler.core.explain_remedies import REMEDY_OF_REASON

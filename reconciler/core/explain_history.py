@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.core.acts import scope_label
+from reconciler.core.act_scopes import scope_label
 from reconciler.core.events import Cause, Event
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Step

@@ -12,19 +12,8 @@ from dataclasses import dataclass, replace
 
 from kit import logs
 from kit.errors import Bug, Refusal
-from reconciler.core.acts import (
-    Act,
-    Hold,
-    Order,
-    ReleaseHold,
-    Resume,
-    Rows,
-    SetDuty,
-    StopInstance,
-    Suspend,
-    find_app,
-    find_scope,
-)
+from reconciler.core.act_scopes import Rows, find_app, find_scope
+from reconciler.core.acts import Act, Hold, Order, ReleaseHold, Resume, SetDuty, StopInstance, Suspend
 from reconciler.core.commands import Append, Appended, Claim, Conflict, Fence
 from reconciler.core.decide import holds, instances, nodes, suspensions
 from reconciler.core.event_filter import EventFilter

@@ -13,7 +13,7 @@ from typing import Any
 
 from kit.codec import to_json
 from kit.wire import MACHINE_OVERHEAD_BYTES
-from reconciler.core.acts import subject_label
+from reconciler.core.act_scopes import subject_label
 from reconciler.core.explain_acts import act_text, progress, remedy
 from reconciler.core.explain_differences import ready_count
 from reconciler.core.explain_history import finding_text, name_of

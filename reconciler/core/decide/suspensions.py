@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kit.errors import Refusal
-from reconciler.core.acts import Order, app_scope, cause_of, env_scope, replicas_of, scope_label
+from reconciler.core.act_scopes import app_scope, env_scope, scope_label
+from reconciler.core.acts import Order, cause_of, replicas_of
 from reconciler.core.commands import Append
 from reconciler.core.events import NewEvent
 from reconciler.core.lifecycles import SUSPENSION, allowed

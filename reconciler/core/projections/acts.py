@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.acts import hold_key, node_key
+from reconciler.core.act_scopes import hold_key, node_key
 from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 

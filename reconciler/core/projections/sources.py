@@ -6,7 +6,7 @@ not moved since it was decided.
 
 from __future__ import annotations
 
-from reconciler.core.acts import source_scope
+from reconciler.core.act_scopes import source_scope
 from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kit.canonical import digest
-from reconciler.core.acts import hold_key, suspensions_of
+from reconciler.core.act_scopes import hold_key, suspensions_of
 from reconciler.core.commands import Append
 from reconciler.core.events import Cause, NewEvent
 from reconciler.core.model import ResourceId

@@ -16,7 +16,8 @@ from typing import Any
 from kit.codec import from_json
 from kit.errors import TrueupError
 from kit.wire import MACHINE_OVERHEAD_BYTES, Mount, Workload
-from reconciler.core.acts import app_scope, env_scope, replicas_of
+from reconciler.core.act_scopes import app_scope, env_scope
+from reconciler.core.acts import replicas_of
 from reconciler.core.model import AppSpec, ResourceId
 
 Doc = Mapping[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from kit.canonical import digest
 from kit.codec import to_json
-from reconciler.core.acts import source_scope
+from reconciler.core.act_scopes import source_scope
 from reconciler.core.commands import (
     Append,
     Claim,
