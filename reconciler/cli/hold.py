@@ -16,7 +16,7 @@ declares another release ends the hold. `git revert` is the better way back: a h
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("hold", help="keep an app on an earlier release", description=DESCRIPTION)
     parser.add_argument("app", metavar="ENV/APP")
-    parser.add_argument("--release", required=True, metavar="RELEASE", help="`trueup state --of release` lists them")
+    parser.add_argument("--release", required=True, metavar="RELEASE", help="`trueup state release` lists them")
     add_act_options(parser, ends=True)
     parser.set_defaults(run=run)
 

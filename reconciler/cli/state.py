@@ -18,7 +18,8 @@ Doc = Mapping[str, Any]
 DESCRIPTION = """\
 The state as it was. MOMENT is an event (1234), a time (2026-01-31T10:00:00Z; without a zone it is UTC: the last event
 at or before it), a commit (right after it was applied; digits alone as commit:1234567), or now. KIND is app, route,
-volume, secret, environment, instance, node, deployment, release, revision or source; RESOURCE as in `trueup why`."""
+volume, secret, environment, instance, node, deployment, release, revision, source or act; RESOURCE as in
+`trueup why`."""
 
 
 def register(subparsers: Any) -> None:

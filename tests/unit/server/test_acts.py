@@ -233,7 +233,7 @@ async def test_the_status_page_lists_what_people_hold_back_and_why_says_it_first
             assert f"WHY 1: {code}" in out, out
         await run(world, "events", "--actor", "operator:ops")
         assert capsys.readouterr().out.count("an incident") == 3
-        await run(world, "state", "--of", "act")
+        await run(world, "state", "act")
         assert "suspend  app/default/default/prod/site" in capsys.readouterr().out
         await run(world, "diff", "17", "20", "--of", "act")
         assert "source/main" in capsys.readouterr().out
