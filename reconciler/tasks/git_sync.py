@@ -31,6 +31,7 @@ from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
 from kit.logs import get
+from kit.waiting import first_of
 from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.planner import Plan
@@ -140,7 +141,8 @@ class GitSync:
                 failures += 1
                 self._failed(error)
             pause_s = self.interval_s * (1 + 0.1 * self.rng.random())
-            await self._rest(max(pause_s, self.backoff.delay_s(failures, self.rng)) if failures else pause_s, stop)
+            pause_s = max(pause_s, self.backoff.delay_s(failures, self.rng)) if failures else pause_s
+            await first_of(self.clock.sleep(pause_s), self._wake.wait(), stop.wait())
 
     async def step(self) -> Looked:
         """One pass."""
@@ -264,15 +266,6 @@ class GitSync:
             _log.warning("objects are missing, the clone is made anew", source=self.source.source_id)
             self._damaged_reads, self._reader, self._kept = 0, None, ""
             await self.clone.renew()
-
-    async def _rest(self, pause_s: float, stop: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(wait) for wait in (self.clock.sleep(pause_s), self._wake.wait(), stop.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error) if isinstance(error, TrueupError) else f"{type(error).__name__}: {error}"
