@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -45,8 +46,15 @@ class ControlPlane:
         """The document at `path` ("/v1/..."); empty query values are left out."""
         return await self._call("GET", path, None, query, timeout_s)
 
-    async def post_json(self, path: str, document: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
-        return await self._call("POST", path, document, {}, timeout_s)
+    async def post_json(
+        self,
+        path: str,
+        document: Any,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Any:
+        return await self._call("POST", path, document, {}, timeout_s, headers)
 
     @asynccontextmanager
     async def lines(self, path: str, *, idle_timeout_s: float, **query: str | int) -> AsyncIterator[AsyncIterator[Any]]:
@@ -60,12 +68,20 @@ class ControlPlane:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(attempted, self._base_url, error) from error
 
-    async def _call(self, method: str, path: str, document: Any, query: dict[str, Any], timeout_s: float) -> Any:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        document: Any,
+        query: dict[str, Any],
+        timeout_s: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Any:
         attempted = f"{method} {path}"
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with self._open().request(
-                method, self._base_url + path, params=_given(query), json=document, timeout=limits
+                method, self._base_url + path, params=_given(query), json=document, timeout=limits, headers=headers
             ) as answer:
                 await _raise_for_problem(attempted, answer)
                 body = await answer.content.read(-1)

@@ -45,6 +45,7 @@ from reconciler.settings import ControllerSettings
 from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
+from reconciler.tasks.expiry import Expiry
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.nodes import NodeWatch
 from reconciler.tasks.projector import Projector
@@ -165,6 +166,7 @@ class Controller:
             rng,
             offline_after_s=settings.node_offline_after_s,
         )
+        self._expiry = Expiry(self._handlers, store.views, clock, rng)
         self._git = GitSync(
             source=self._source,
             clone=clone,
@@ -194,6 +196,7 @@ class Controller:
             ),
             "scheduler": self._led("scheduler", self._scheduler.run),
             "nodes": self._led("nodes", self._nodes.run),
+            "acts": self._led("acts", self._expiry.run),
         }
         tasks = {asyncio.create_task(loop(stop), name=name) for name, loop in loops.items()}
         watch = asyncio.create_task(_first_to_end(tasks))
@@ -248,6 +251,7 @@ class Controller:
                 record_heartbeat=self._nodes.heard,
                 record_node_report=self._handlers.record_node_report,
                 record_edge_report=self._handlers.record_edge_report,
+                act=self._handlers.act,
             ),
             checkpoints=self._store.views.checkpoints,
             secret_for=self._delivery.seal_for,
@@ -255,6 +259,7 @@ class Controller:
             look=self._look,
             token_key=self._key,
             source_troubles=self._troubles,
+            commits_behind=lambda: {self._source.source_id: self._git.behind},
             heartbeat_ages_s=self._store.heartbeats.ages_s,
             leases=self._store.leases.rows,
             lags_s=self._store.views.lags_s,

@@ -24,6 +24,7 @@ _EXIT_OF_CODE = {
     **dict.fromkeys(("unauthorized", "forbidden", "key_exposed", "node_mismatch"), AUTH),
     **dict.fromkeys(("not_found", "node_unknown", "secret_not_found"), MISSING),
     **dict.fromkeys(("conflict", "version_conflict", "command_id_conflict", "cursor_invalid"), CONFLICT),
+    "idempotency_key_reuse": CONFLICT,
     "internal": INTERNAL,
 }
 

@@ -116,10 +116,14 @@ def with_ages(text: str, now: datetime) -> str:
 
 
 def age(seconds: float) -> str:
-    """One number and its unit: at night nobody divides."""
-    if seconds < 0:
-        return "ahead of this clock" if seconds < -2 else "now"
+    """One number and its unit: at night nobody divides. The end of an act is ahead; so is what a faster clock wrote."""
+    if -2 <= seconds < 0:
+        return "now"
+    return f"{_span(seconds)} ago" if seconds >= 0 else f"in {_span(-seconds)}"
+
+
+def _span(seconds: float) -> str:
     for unit, size_s, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
         if seconds / size_s < limit:
-            return f"{int(seconds / size_s)} {unit} ago"
-    return f"{int(seconds / 86400)} d ago"
+            return f"{int(seconds / size_s)} {unit}"
+    return f"{int(seconds / 86400)} d"

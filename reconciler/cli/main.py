@@ -30,6 +30,12 @@ COMMANDS = {
     "lifecycles": "the states that things go through",
     "views": "list, rebuild and verify what is derived from the log",
     "log": "prove that the log is the one that was written; copy its oldest events into an archive",
+    "node": "drain, disable or activate a node",
+    "suspend": "keep a source, an environment or an app as it is",
+    "resume": "let what is suspended follow Git again",
+    "hold": "keep an app on an earlier release",
+    "release-hold": "end a hold: the app becomes what Git says",
+    "instance": "stop one instance; another one takes its place",
     "plan": "what a commit would change",
     "validate": "check manifests without a controller",
     "secret": "seal the values of Secret manifests",
@@ -67,7 +73,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"reconciler.cli.{command}")
+    return importlib.import_module(f"reconciler.cli.{command.replace('-', '_')}")
 
 
 def _guarded(run: Any, *, as_json: bool) -> int:

@@ -18,7 +18,8 @@ Doc = Mapping[str, Any]
 DESCRIPTION = """\
 The state as it was. MOMENT is an event (1234), a time (2026-01-31T10:00:00Z; without a zone it is UTC: the last event
 at or before it), a commit (right after it was applied; digits alone as commit:1234567), or now. KIND is app, route,
-volume, secret, environment, instance, node, deployment, release, revision or source; RESOURCE as in `trueup why`."""
+volume, secret, environment, instance, node, deployment, release, revision, source or act; RESOURCE as in
+`trueup why`."""
 
 
 def register(subparsers: Any) -> None:
@@ -118,6 +119,10 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], _Cells]] = {
     "nodes": (
         ("node", "state", "memory", "subnet", "reason"),
         lambda key, d: (key, d["state"], f"{d['memory_bytes'] >> 20} MiB", d["subnet"], d["reason"] or "-"),
+    ),
+    "acts": (
+        ("act", "what", "by", "since", "until", "reason"),
+        lambda key, d: (d["act"], key, d["actor"], d["since"], d["until"] or "-", d["reason"]),
     ),
     "tombstones": (("volume", "node"), lambda key, d: (d["resource_id"], d["node_id"])),
 }

@@ -34,10 +34,15 @@ def page(document: Doc) -> Page:
     problems = document["problems"]
     headline = "all is as Git says" if not problems else f"{problems} problem{'s' * (problems != 1)}"
     rolling = len(document["deployments"])
+    held = len(document.get("acts", ()))
+    if held:
+        apart = "all else is as Git says" if not problems else headline
+        headline = f"{apart}, {held} {'things are' if held > 1 else 'thing is'} held back by people"
     if rolling:
         headline += f", {rolling} deployment{'s' * (rolling != 1)} rolling"
     behind = f", the views are {lag} events behind" if lag else ""
     made.add("", [f"{headline} (event {document['event_id']}{behind})"])
+    made.add("HELD BACK BY PEOPLE", [line for each in document.get("acts", ()) for line in _act(each)])
     made.add("PROBLEMS", _problems(document))
     for heading, columns, rows in _tables(document):
         made.add(heading, [], columns, rows)
@@ -72,6 +77,12 @@ def _problems(document: Doc) -> Iterable[str]:
         yield f"view {each['projection']}, row {each['key']}: {what}"
 
 
+def _act(each: Doc) -> Iterable[str]:
+    yield f"{each['message']} ({each['effect']})"
+    yield from (f"  {detail}" for detail in each["details"])
+    yield f"  to end it: {each['fix']}"
+
+
 def _source(each: Doc) -> tuple[Any, ...]:
     refused = each["refused_commit"][:12] or "-"
     applied = each["applied_commit"][:12] or "-"
@@ -104,7 +115,7 @@ def _node(each: Doc) -> tuple[Any, ...]:
     age_s = each["heartbeat_age_s"]
     return (
         each["node_id"],
-        each["state"],
+        _node_state(each),
         "not yet" if age_s is None else f"{age_s:.0f} s ago",
         f"{each['ready']}/{each['instances']}",
         f"{each['memory_promised_bytes'] >> 20} MiB",
@@ -112,6 +123,11 @@ def _node(each: Doc) -> tuple[Any, ...]:
         each["accelerator"],
         each["agent_version"],
     )
+
+
+def _node_state(each: Doc) -> str:
+    duty = each.get("duty", "active")
+    return each["state"] if duty == "active" else duty if each["state"] == "active" else f"{duty}, {each['state']}"
 
 
 def _lease(each: Doc) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ VIEWS: Mapping[str, str] = {
     "instances": "instance",
     "nodes": "node",
     "tombstones": "tombstone",
+    "acts": "act",
 }
 """In the order in which one thing follows from another. Releases and revisions never change and are named by these."""
 

@@ -1,24 +1,28 @@
 """How what is there differs from what is wanted, and what to do about it. Pure; a part of `reconciler.core.explain`.
 
 Every function returns the differences of one kind; none means that there is nothing to say. `ordered` brings them into
-the order in which they matter: what is broken first.
+the order in which they matter: what people hold back first, since it explains the rest, then what is broken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from reconciler.core.act_scopes import app_scope, env_scope, hold_key, node_key, source_scope
+from reconciler.core.explain_acts import act_text, progress, remedy
 from reconciler.core.explain_history import finding_text, name_of
 from reconciler.core.explain_remedies import REMEDY_OF_REASON
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Difference, Evidence, Observed, Verdict
+from reconciler.core.model import ResourceId
 from reconciler.core.trailers import CONFIRM_DELETE
 
 Doc = Mapping[str, Any]
 
 _RANK: Sequence[Verdict] = (
-    "failing", "offline", "waiting", "removed", "rolling", "stopping", "retained", "refused", "converged",
+    "held", "failing", "offline", "waiting", "removed", "rolling", "stopping", "retained", "refused", "converged",
 )  # fmt: skip
 _FINDINGS_SHOWN = 5
 
@@ -214,8 +218,37 @@ def of_route(row: Doc, observed: Sequence[Observed], evidence: Evidence) -> list
     return found
 
 
+def of_acts(resource_id: str, evidence: Evidence) -> list[Difference]:
+    """What operators hold back of this resource, of its app, its environment or its source."""
+    acts, identity = evidence.rows.get("acts", {}), ResourceId.parse(resource_id)
+    row = evidence.row("resources", resource_id) or {}
+    app = str(replace(identity, kind="app", name=identity.app))
+    source = source_scope((row.get("origin") or {}).get("source_id", ""))
+    keys = (hold_key(app), app_scope(identity), env_scope(identity), source)
+    return [_of_act(acts[key]) for key in keys if key in acts]
+
+
+def of_duty(node_id: str, evidence: Evidence) -> list[Difference]:
+    """A node that an operator took off duty, and what does not leave it."""
+    act = evidence.row("acts", node_key(node_id))
+    if act is None:
+        return []
+    told = progress(evidence.instances_on(node_id))
+    return [replace(_of_act(act), message=f"{act_text(act)}; {told.text}", details=told.blocking)]
+
+
+def _of_act(act: Doc) -> Difference:
+    return Difference(
+        "held", _CODE_OF_ACT[act["act"]], act_text(act), remedy(act), (), int(act["updated_event_id"]), act["since"]
+    )
+
+
+_CODE_OF_ACT = {"drain": "node_draining", "disable": "node_disabled", "suspend": "suspended", "hold": "held"}
+
+
 def of_node(row: Doc, instances: Sequence[Doc], evidence: Evidence) -> list[Difference]:
-    if row["state"] != "offline":
+    """That a node is silent which an operator has disabled is no trouble."""
+    if row["state"] != "offline" or row.get("duty") == "disabled":
         return []
     event_id = int(row.get("updated_event_id") or 0)
     message = f"nothing is heard of it ({row.get('reason') or 'no reason given'})"

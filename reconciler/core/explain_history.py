@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from reconciler.core.act_scopes import scope_label
 from reconciler.core.events import Cause, Event
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Step
@@ -120,6 +121,10 @@ def _allocated(payload: Payload) -> str:
     )
 
 
+def _until(payload: Payload) -> str:
+    return f" until {payload['until']}" if payload.get("until") else ""
+
+
 def _desired(payload: Payload) -> str:
     reason = f": {payload['reason']}" if payload.get("reason") else ""
     return f"instance {payload['instance_id']} shall be {payload['desired']}{reason}"
@@ -193,5 +198,13 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "app.schedulable": lambda p: f"process {p['process']} can be placed again",
     "log.restored": lambda p: f"the log was restored from a backup ({p['reason']}); formerly {p['previous_log_id']}",
     "node.enrolled": lambda p: f"node {p['node_id']} enrolled with {p['memory_bytes'] >> 20} MiB for guests",
+    "node.duty_changed": lambda p: f"node {p['node_id']} shall be {p['duty']}{_until(p)}: {p['reason']}",
+    "suspension.begun": lambda p: f"{scope_label(p['scope'])} suspended{_until(p)}: {p['reason']}",
+    "suspension.ended": lambda p: f"{scope_label(p['scope'])} goes on as Git says: {p['reason']}",
+    "app.held": lambda p: (
+        f"{name_of(p['resource_id'])} held on release {p['release_id']}{_until(p)} against release "
+        f"{p['defied_release_id']} of commit {p['defied_commit'][:12]}: {p['reason']}"
+    ),
+    "app.hold_ended": lambda p: f"{name_of(p['resource_id'])} is held no more: {p['reason']}",
     "node.state_changed": lambda p: f"node {p['node_id']} is {p['state']}: {p.get('reason', '')}",
 }

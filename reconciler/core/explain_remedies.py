@@ -28,7 +28,7 @@ REMEDY_OF_REASON: Mapping[str, str] = {
     "node_offline": "look at the machine, its network and the agent's log",
     "no_nodes_active": "start an agent, or bring a node back: `trueup status` lists them",
     "no_capacity_memory": "add a node, lower memory or replicas, or remove something",
-    "volume_locality_no_node": "the node that holds the volume has no room for this process: make room there",
+    "volume_locality_no_node": "the node that holds the volume takes no more: make room, or `trueup node activate`",
     "volume_in_use": "another instance still holds the volume; it is freed when that one has stopped",
     "volume_home_node_offline": "bring back the node that holds the volume's data; the data is nowhere else",
     "volume_missing": "declare the volume that the process names, for the same app and environment",

@@ -28,8 +28,8 @@ def _app(subject: Subject, evidence: Evidence) -> Explanation:
     if row is None:
         return _gone(subject, evidence)
     observed = _observed(evidence.instances_of(subject.id), evidence, row.get("release_id", ""))
-    found = [*differ.of_instances(observed, evidence), *differ.of_app(row, observed, evidence)]
-    found += differ.of_source(row, evidence)
+    found = [*differ.of_acts(subject.id, evidence), *differ.of_instances(observed, evidence)]
+    found += [*differ.of_app(row, observed, evidence), *differ.of_source(row, evidence)]
     return _told(subject, evidence, row, found, _ready_text(row, observed), observed)
 
 
@@ -107,7 +107,7 @@ def _environment(subject: Subject, evidence: Evidence) -> Explanation:
         for kind in ("app", "route", "volume", "secret")
         if (names := sorted(each["name"] for each in inside if each["kind"] == kind))
     ]
-    found = [*differ.of_retained(row), *differ.of_source(row, evidence)]
+    found = [*differ.of_acts(subject.id, evidence), *differ.of_retained(row), *differ.of_source(row, evidence)]
     return _told(subject, evidence, row, found, plural(len(inside) - 1, "resource"), (), facts)
 
 
@@ -117,7 +117,8 @@ def _instance(subject: Subject, evidence: Evidence) -> Explanation:
         return _gone_instance(subject, evidence)
     app = evidence.row("resources", row["app"])
     observed = _observed([row], evidence, (app or {}).get("release_id", ""))
-    found = [*differ.of_stopping(row), *differ.of_instances(observed, evidence)]
+    found = [*differ.of_acts(row["app"], evidence), *differ.of_duty(row["node_id"], evidence)]
+    found += [*differ.of_stopping(row), *differ.of_instances(observed, evidence)]
     workload = row["workload"]
     facts = [
         Fact("app", f"{name_of(row['app'])}/{row['process']}"),
@@ -139,15 +140,22 @@ def _node(subject: Subject, evidence: Evidence) -> Explanation:
     age_s = evidence.heartbeat_ages_s.get(subject.id)
     heard = "none since the controller started" if age_s is None else f"{age_s:.0f} s ago"
     facts = [
-        Fact("state", row["state"] + (f": {row['reason']}" if row.get("reason") else "")),
+        Fact("state", node_state(row) + (f": {row['reason']}" if row.get("reason") else "")),
         Fact("last heartbeat", heard),
         Fact("memory", f"{size(used)} of {size(row['memory_bytes'])} promised to {plural(len(rows), 'instance')}"),
         Fact("guests", f"{row.get('subnet', '')}, {row.get('accelerator', '')}, {row.get('cpu', 0):g} cpu"),
         Fact("agent", row.get("agent_version", "")),
     ]
     observed = _observed(rows, evidence, None)
-    found = [*differ.of_node(row, rows, evidence), *differ.of_instances(observed, evidence)]
-    return _verdict(subject, True, None, found, f"{row['state']}, last heartbeat {heard}", observed, facts)
+    found = [*differ.of_duty(subject.id, evidence), *differ.of_node(row, rows, evidence)]
+    found += differ.of_instances(observed, evidence)
+    return _verdict(subject, True, None, found, f"{node_state(row)}, last heartbeat {heard}", observed, facts)
+
+
+def node_state(row: Doc) -> str:
+    """What is heard of a node and what it may do, in one: active, draining, offline, draining and offline ..."""
+    duty = row.get("duty") or "active"
+    return str(row["state"]) if duty == "active" else duty if row["state"] == "active" else f"{duty} and {row['state']}"
 
 
 def _revision(subject: Subject, evidence: Evidence) -> Explanation:

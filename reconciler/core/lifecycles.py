@@ -86,8 +86,27 @@ VOLUME: Transitions = _table(
     new=f"{_PRESENT} deleted", **dict.fromkeys(_PRESENT.split(), f"{_PRESENT} deleted"), deleted=""
 )
 
-# Enrolled is active. Silent for too long is offline; a word from it makes it active again.
+# Enrolled is active. Silent for too long is offline; a word from it makes it active again. What an operator lets it do
+# is another matter, told apart: a draining node that falls silent and comes back is still draining.
 NODE: Transitions = _table(new="active", active="offline", offline="active")
+
+# What an operator lets a node do. Nothing is placed on a node that drains or is disabled; stateless instances leave it,
+# stateful ones stay. An act can be said anew, with another reason or end. A drain may end by itself, at the time that
+# was given with it; disabled stays until somebody says active.
+NODE_DUTY: Transitions = _table(
+    new="active",
+    active="draining disabled",
+    draining="draining disabled active",
+    disabled="disabled draining active",
+)
+
+# Of a source, an environment or an app. Begun anew while it lasts, it gets another reason or end, and what was frozen
+# stays frozen. It ends by an operator or at its time.
+SUSPENSION: Transitions = _table(new="begun", begun="begun ended", ended="begun")
+
+# Of an app. Held on another release, it is held still. It ends by an operator, at its time, or by a commit that
+# declares another release than the one that it defies; it is gone with its app.
+HOLD: Transitions = _table(new="held", held="held ended", ended="held")
 
 # Work on data, done once by one node: waiting, at work, done or not done. What is refused before it begins fails from
 # queued. Trying again is another one, with its own id. No event tells them yet: these are what theirs will keep to.
@@ -110,6 +129,9 @@ LIFECYCLES = (
     Lifecycle("backup", "no event yet", BACKUP),
     Lifecycle("restore", "no event yet", RESTORE),
     Lifecycle("node", "node.enrolled, .state_changed", NODE),
+    Lifecycle("node duty", "node.enrolled, .duty_changed", NODE_DUTY),
+    Lifecycle("suspension", "suspension.begun, .ended", SUSPENSION),
+    Lifecycle("hold", "app.held, .hold_ended", HOLD),
 )
 
 

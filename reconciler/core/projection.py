@@ -57,7 +57,12 @@ def origin_of(event: Event) -> dict[str, Any]:
 
 def require_version_1(event: Event) -> None:
     """A fold that meets a version that it was not written for must not guess."""
-    if event.event_version != 1:
+    require_version(event, newest=1)
+
+
+def require_version(event: Event, *, newest: int) -> None:
+    """For a fold that reads every version up to `newest`."""
+    if not 1 <= event.event_version <= newest:
         raise Bug(
             f"fold event {event.event_id} ({event.event_type})",
             f"version {event.event_version} is not known to this projection",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from reconciler.core.projection import Projection
 from reconciler.core.projections import (
+    acts,
     deployments,
     instances,
     nodes,
@@ -19,6 +20,16 @@ from reconciler.core.projections import (
     tombstones,
 )
 
-_ALL: tuple[Projection, ...] = (sources, revisions, resources, releases, deployments, instances, nodes, tombstones)
+_ALL: tuple[Projection, ...] = (
+    sources,
+    revisions,
+    resources,
+    releases,
+    deployments,
+    instances,
+    nodes,
+    tombstones,
+    acts,
+)
 
 PROJECTIONS: Mapping[str, Projection] = {projection.name: projection for projection in _ALL}

@@ -7,13 +7,14 @@ decides anew, a bounded number of times. So a lagging view can delay a write, ne
 may be called again with the same input: it then changes nothing.
 """
 
+from reconciler.handlers.acts import ActHandlers
 from reconciler.handlers.appending import Recorded
 from reconciler.handlers.reports import ReportHandlers
 from reconciler.handlers.revisions import RevisionHandlers
 from reconciler.handlers.schedule import ScheduleHandlers
 
 
-class Handlers(RevisionHandlers, ReportHandlers, ScheduleHandlers):
+class Handlers(RevisionHandlers, ReportHandlers, ScheduleHandlers, ActHandlers):
     """All entry points, over one log and its views."""
 
 

@@ -34,7 +34,8 @@ class RevisionHandlers(Appending):
     ) -> Submitted | Refused:
         """All of a commit in one transaction, under `fence`. `Refused` when a claim of somebody else stands against it.
         `Transient` with code "base_moved" when another commit than `revision.base` is applied now: plan anew; with code
-        "lease_lost" when another controller follows the source now."""
+        "lease_lost" when another controller follows the source now; with code "source_suspended" when an operator has
+        suspended it."""
         attempted = f"apply revision {revision.revision_id}"
         for _ in range(ATTEMPTS_MAX):
             snapshot = await self._fresh(GIT_VIEWS)
@@ -42,6 +43,8 @@ class RevisionHandlers(Appending):
             if state.source is None:
                 why = f"the source {revision.source_id} is not registered"
                 raise Refusal(attempted, why, fix="register it first", code="source_unknown")
+            if state.source.get("suspended"):
+                raise Transient(attempted, "an operator has suspended its source", code="source_suspended")
             if state.applied_commit == revision.commit:
                 return Submitted(snapshot.event_id, duplicate=True)
             if state.applied_commit != revision.base:

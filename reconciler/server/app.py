@@ -17,6 +17,7 @@ from aiohttp import web
 
 from kit import logs
 from reconciler.core.filters import keys
+from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.deps import Deps
 from reconciler.server.guard import Guard, add_headers
@@ -44,7 +45,7 @@ def build_app(deps: Deps) -> web.Application:
         return await streams.serve(request, request[IDENTITY])
 
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
-    table = route_table(Reads(deps, hub, pulse), Agents(deps, pulse), stream)
+    table = route_table(Reads(deps, hub, pulse), Agents(deps, pulse), Acts(deps), stream)
     made: dict[web.AbstractRoute, Route] = {}
     app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)
     for route in table:

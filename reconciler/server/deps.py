@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from kit.clock import Clock, SystemClock
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.acts import Act, Order
 from reconciler.core.preview import PlanDocument
 from reconciler.ports import Doc, EventLog, Views
 from reconciler.server.limits import Limits
@@ -22,6 +23,8 @@ class Handlers:
     record_node_report: Callable[[NodeReport], Awaitable[int]]
     """The highest counter that is recorded."""
     record_edge_report: Callable[[EdgeReport], Awaitable[Any]]
+    act: Callable[[Act, Order], Awaitable[Any]]
+    """A dataclass of the events that the act became, and whether it was done before."""
 
 
 class PlanCommit(Protocol):
@@ -54,6 +57,8 @@ class Deps:
     token_key: bytes
     source_troubles: Callable[[], Mapping[str, str]] = dict
     """Source -> why it cannot be read now; a source without trouble is absent."""
+    commits_behind: Callable[[], Mapping[str, int]] = dict
+    """Suspended source -> how many commits were fetched and not applied."""
     heartbeat_ages_s: Callable[[], Awaitable[Mapping[str, float]]] = nothing_heard
     """Node -> how long ago any controller heard it."""
     lags_s: Callable[[], Awaitable[Mapping[str, float]]] = nothing_heard

@@ -99,9 +99,9 @@ class Reads:
         checkpoints, quarantined = await asyncio.gather(self._deps.checkpoints(), self._deps.quarantined())
         # A large fleet's page takes a second to make; the streams of this process go on meanwhile.
         ages_s, leases, lags_s = await asyncio.gather(self._pulse.ages_s(), self._deps.leases(), self._deps.lags_s())
-        troubles = self._deps.source_troubles()
+        troubles, behind = self._deps.source_troubles(), self._deps.commits_behind()
         document = await asyncio.to_thread(
-            status_document, snapshot, head, ages_s, checkpoints, quarantined, troubles, leases, lags_s
+            status_document, snapshot, head, ages_s, checkpoints, quarantined, troubles, leases, lags_s, behind
         )
         return web.json_response(document)
 

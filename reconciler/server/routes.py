@@ -6,13 +6,14 @@ tests/unit/server/test_route_matrix.py holds it against every kind of caller, an
 
 from __future__ import annotations
 
+from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.auth import Role
 from reconciler.server.reads import Reads
 from reconciler.server.table import ANONYMOUS, Handler, Route
 
 
-def route_table(reads: Reads, agents: Agents, stream: Handler) -> list[Route]:
+def route_table(reads: Reads, agents: Agents, acts: Acts, stream: Handler) -> list[Route]:
     everybody = frozenset({ANONYMOUS})
     operator: frozenset[Role] = frozenset({"operator"})
     node: frozenset[Role] = frozenset({"node"})
@@ -30,6 +31,14 @@ def route_table(reads: Reads, agents: Agents, stream: Handler) -> list[Route]:
         Route("GET", "/v1/plan", operator, reads.plan),
         Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
         Route("POST", "/v1/sources/{source}/look", operator | {"webhook"}, agents.look),
+        Route("POST", "/v1/nodes/{node}/drain", operator, acts.duty("draining")),
+        Route("POST", "/v1/nodes/{node}/disable", operator, acts.duty("disabled")),
+        Route("POST", "/v1/nodes/{node}/activate", operator, acts.duty("active")),
+        Route("POST", "/v1/suspensions", operator, acts.suspend),
+        Route("POST", "/v1/suspensions/end", operator, acts.resume),
+        Route("POST", "/v1/holds", operator, acts.hold),
+        Route("POST", "/v1/holds/end", operator, acts.release_hold),
+        Route("POST", "/v1/instances/{instance}/stop", operator, acts.stop_instance),
         Route("POST", "/v1/nodes/{node}/enrol", node, agents.enrol),
         Route("POST", "/v1/nodes/{node}/heartbeat", node, agents.heartbeat),
         Route("POST", "/v1/nodes/{node}/reports", node, agents.node_report),

@@ -13,6 +13,8 @@ from typing import Any
 
 from kit.codec import to_json
 from kit.wire import MACHINE_OVERHEAD_BYTES
+from reconciler.core.act_scopes import subject_label
+from reconciler.core.explain_acts import act_text, progress, remedy
 from reconciler.core.explain_differences import ready_count
 from reconciler.core.explain_history import finding_text, name_of
 from reconciler.core.explain_names import resource_subject
@@ -34,6 +36,7 @@ def status_document(
     source_troubles: Mapping[str, str] = MappingProxyType({}),
     leases: Sequence[Any] = (),
     lags_s: Mapping[str, float] = MappingProxyType({}),
+    commits_behind: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     evidence = Evidence(snapshot.rows, (), heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
     troubles = {**_troubles_of_holders(leases), **source_troubles}
@@ -48,6 +51,7 @@ def status_document(
         "event_id": snapshot.event_id,
         "last_event_id": head.last_event_id,
         "problems": sum(len(part["problems"]) for part in parts) + len(quarantined),
+        "acts": [_act(key, row, evidence, commits_behind) for key, row in sorted(snapshot.rows["acts"].items())],
         "sources": sources,
         "apps": apps,
         "deployments": [_deployment(row) for row in _unfinished(evidence)],
@@ -66,6 +70,36 @@ def status_document(
         "leases": [to_json(each) for each in leases],
         "quarantined": [to_json(each) for each in quarantined],
     }
+
+
+def _act(key: str, row: Doc, evidence: Evidence, commits_behind: Mapping[str, int]) -> dict[str, Any]:
+    """What a person holds back, and what that does."""
+    effect, details = _effect(key, row, evidence, commits_behind)
+    return {
+        "key": key,
+        "act": row["act"],
+        "subject": subject_label(row),
+        "actor": row["actor"],
+        "since": row["since"],
+        "until": row["until"],
+        "reason": row["reason"],
+        "message": act_text(row),
+        "effect": effect,
+        "details": details,
+        "fix": remedy(row),
+    }
+
+
+def _effect(key: str, row: Doc, evidence: Evidence, commits_behind: Mapping[str, int]) -> tuple[str, list[str]]:
+    kind, _, source_id = key.partition("/")
+    if kind == "node":
+        told = progress(evidence.instances_on(row["node_id"]))
+        return told.text, list(told.blocking)
+    if kind == "source":
+        return f"{plural(commits_behind.get(source_id, 0), 'commit')} behind", []
+    if kind == "hold":
+        return f"Git says {row['defied_release_id']}", []
+    return f"{plural(len(row['apps']), 'app')} as before", []
 
 
 def _troubles_of_holders(leases: Sequence[Any]) -> dict[str, str]:
@@ -167,11 +201,12 @@ def _deployment(row: Doc) -> dict[str, Any]:
 def _node(row: Doc, evidence: Evidence) -> dict[str, Any]:
     here = evidence.instances_on(row["node_id"])
     age_s = evidence.heartbeat_ages_s.get(row["node_id"])
-    offline = row["state"] == "offline"
+    offline = row["state"] == "offline" and row.get("duty") != "disabled"
     message = f"node {row['node_id']} is offline: {row.get('reason') or 'nothing is heard of it'}"
     return {
         "node_id": row["node_id"],
         "state": row["state"],
+        "duty": row.get("duty") or "active",
         "heartbeat_age_s": None if age_s is None else round(age_s, 1),
         "instances": len(here),
         "ready": sum(each.get("status") == "ready" for each in here),

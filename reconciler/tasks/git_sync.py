@@ -5,7 +5,7 @@ applied, and works from there, so a restart or a lost wake-up changes nothing. W
 `reconciler.handlers` through `submit` and `refuse`. The steps of a pass, each of which may end it:
 
 1. fetch; an unreadable source is a `Transient`, and nothing changes;
-2. the head is what is applied, or was refused already: nothing to do;
+2. the head is what is applied, or was refused already, or an operator has suspended the source: nothing to do;
 3. the head does not descend from what is applied: refused, until an operator accepts the rewrite;
 4. check the signatures of all commits since the applied one, then
    read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
@@ -31,6 +31,7 @@ from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
 from kit.logs import get
+from kit.waiting import first_of
 from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.planner import Plan, revision_of
@@ -57,6 +58,8 @@ REFUSED_AGAIN_S = 300.0
 """A refused commit is looked at again this often: what stood against it may have lain outside of it. The same
 refusal for the same reasons is one event."""
 REFRESH_S = 20.0
+BEHIND_MAX = 1000
+"""Commits of a suspended source that are counted: more are as many."""
 DAMAGED_READS_MAX = 3
 """So many passes in a row that fetch well and then miss objects: the clone is damaged, and is made anew."""
 _log = get("git-sync")
@@ -66,14 +69,15 @@ _log = get("git-sync")
 class Looked:
     """What a pass did. `findings`: of the refusal, or the warnings of what was applied."""
 
-    result: Literal["unchanged", "applied", "refused"]
+    result: Literal["unchanged", "applied", "refused", "suspended"]
     commit: str
     findings: tuple[Finding, ...] = ()
 
 
 @dataclass(slots=True)
 class GitSync:
-    """`look()` from anywhere on the loop wakes it. `trouble`: why the source cannot be read now, "" when it can."""
+    """`look()` from anywhere on the loop wakes it. `trouble`: why the source cannot be read now, "" when it can.
+    `behind`: how many commits were fetched and not applied because the source is suspended."""
 
     source: Source
     clone: BareClone
@@ -89,6 +93,7 @@ class GitSync:
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
     trouble: str = ""
     fetched: str = ""
+    behind: int = 0
     _fence: Fence | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _fetch_ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,6 +103,7 @@ class GitSync:
     _kept: str = ""
     _refused: str = ""
     _refused_at_s: float = 0.0
+    _suspended: bool = False
 
     def look(self) -> None:
         """Look at the source now, and at its head again even if it was refused."""
@@ -138,13 +144,16 @@ class GitSync:
                 failures += 1
                 self._failed(error)
             pause_s = self.interval_s * (1 + 0.1 * self.rng.random())
-            await self._rest(max(pause_s, self.backoff.delay_s(failures, self.rng)) if failures else pause_s, stop)
+            pause_s = max(pause_s, self.backoff.delay_s(failures, self.rng)) if failures else pause_s
+            await first_of(self.clock.sleep(pause_s), self._wake.wait(), stop.wait())
 
     async def step(self) -> Looked:
         """One pass."""
         head = await self._fetch()
         await self._caught_up()
         applied = await self._applied()
+        if self._suspended:
+            return Looked("suspended", head)
         if head == applied or self._is_known_refusal(head):
             return Looked("unchanged", head)
         judged = await self._judge(head, applied)
@@ -162,11 +171,16 @@ class GitSync:
         finally:
             ended, self._fetch_ended = self._fetch_ended, asyncio.Event()
             ended.set()
-        await self._applied()
+        applied = await self._applied()
+        self.behind = await asyncio.to_thread(self._count_behind, applied) if self._suspended else 0
         return self.fetched
+
+    def _count_behind(self, applied: str) -> int:
+        return len(self.clone.objects().commits_since(applied, self.fetched, BEHIND_MAX))
 
     async def _applied(self) -> str:
         row = await self.views.get("sources", self.source.source_id) or {}
+        self._suspended = bool(row.get("suspended"))
         applied = str(row.get("applied_commit") or "")
         if applied:
             await self._keep(applied)
@@ -245,15 +259,6 @@ class GitSync:
             _log.warning("objects are missing, the clone is made anew", source=self.source.source_id)
             self._damaged_reads, self._reader, self._kept = 0, None, ""
             await self.clone.renew()
-
-    async def _rest(self, pause_s: float, stop: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(wait) for wait in (self.clock.sleep(pause_s), self._wake.wait(), stop.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through
 
     def _failed(self, error: Exception) -> None:
         self.trouble = str(error) if isinstance(error, TrueupError) else f"{type(error).__name__}: {error}"

@@ -19,6 +19,7 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import TrueupError
+from kit.waiting import first_of
 from kit.wire import Enrolment
 from reconciler.core.commands import Fence
 from reconciler.handlers import Handlers, Recorded
@@ -95,7 +96,7 @@ class NodeWatch:
                 delay_s = min(delay_s, backoff.delay_s(failures, self._rng))
                 known = isinstance(error, TrueupError)
                 _log.error("look failed", failures=failures, why=str(error), exc=None if known else error)
-            await self._rest(delay_s, stop)
+            await first_of(stop.wait(), self._wake.wait(), self._clock.sleep(delay_s))
 
     async def look(self) -> None:
         """One look at all nodes."""
@@ -132,16 +133,3 @@ class NodeWatch:
             if state == "active":
                 self._again.add(node_id)
             _log.warning("node state not set", node_id=node_id, state=state, why=str(error))
-
-    async def _rest(self, delay_s: float, stop: asyncio.Event) -> None:
-        waits = [
-            asyncio.ensure_future(stop.wait()),
-            asyncio.ensure_future(self._wake.wait()),
-            asyncio.ensure_future(self._clock.sleep(delay_s)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through

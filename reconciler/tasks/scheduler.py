@@ -16,6 +16,7 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
+from kit.waiting import first_of
 from reconciler.core.commands import Fence
 from reconciler.core.scheduler.actions import Actions
 from reconciler.core.scheduler.convergence import applied_revisions, converged
@@ -104,17 +105,9 @@ class Scheduler:
 
     async def _rest(self, head: int, delay_s: float, stop: asyncio.Event) -> None:
         """Until the log has moved past `head` (-1: do not look at the log), the delay is over, or `stop`."""
-        gap_s = min(PASS_GAP_S, FULL_PASS_S)
-        stopped = asyncio.ensure_future(stop.wait())
-        waits = [stopped, asyncio.ensure_future(self._clock.sleep(max(delay_s, gap_s)))]
-        if head >= 0:
-            waits.append(asyncio.ensure_future(self._moved(head, max(delay_s, gap_s))))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)  # our own cancellation goes through
+        delay_s = max(delay_s, min(PASS_GAP_S, FULL_PASS_S))
+        moved = [self._moved(head, delay_s)] if head >= 0 else []
+        await first_of(stop.wait(), self._clock.sleep(delay_s), *moved)
 
     async def _moved(self, head: int, timeout_s: float) -> None:
         await self._event_log.wait_past(head, timeout_s)

@@ -164,6 +164,30 @@ async def restart_agent(story: Story) -> None:
     await story.ready("site", 2, 20)
 
 
+async def drain_node(story: Story) -> None:
+    story.narrator.step("Drain a node: what can leave it leaves it, while the site serves")
+    node = (await story.ready("site", 2, 10))[0]["node_id"]
+    async with Traffic(story.client, SITE) as traffic:
+        await story.tell("node", "drain", node, "--reason", "new disks", "--for", "1h")
+
+        async def moved() -> tuple[bool | None, str]:
+            rows = await story.fleet.instances("site")
+            left = [row for row in rows if row["node_id"] == node]
+            serving = [row for row in rows if row["status"] == "ready" and row["node_id"] != node]
+            return (True if not left and len(serving) == 2 else None), describe(rows)
+
+        await story.narrator.until(f"no instance of the site is left on {node}", moved, ROLL_WITHIN_S)
+    story.narrator.check("no request failed meanwhile", not traffic.failures, traffic.summary())
+    printed = await story.fleet.trueup("status")
+    held = printed.partition("HELD BACK BY PEOPLE")[2]
+    story.narrator.check("the status page shows it, with its reason", node in held and "new disks" in held)
+    why = await story.fleet.trueup("why", node)
+    story.narrator.check(f"`trueup why {node}` says it first", "WHY 1: node_draining" in why)
+    await story.tell("node", "activate", node, "--reason", "the disks are in")
+    after = await story.fleet.trueup("status")
+    story.narrator.check("nothing is held back any more", "HELD BACK" not in after)
+
+
 async def stop_controller(story: Story) -> None:
     story.narrator.step("Stop the controller: the site serves on; a push meanwhile is caught up with afterwards")
     controller = story.world.programs["controller"]
@@ -332,6 +356,7 @@ CHAPTERS = (
     new_secret,
     kill_a_machine,
     restart_agent,
+    drain_node,
     stop_controller,
     keep_data,
     broken_manifest,

@@ -33,7 +33,7 @@ from tests.acceptance.repository import Repository
 
 DEADLINE_S = 15.0
 TTL_S = 2.0
-LEASES = ("git/main", "nodes", "scheduler")
+LEASES = ("acts", "git/main", "nodes", "scheduler")
 IMAGE = "registry.example/site@sha256:" + "1" * 64
 ENVIRONMENT = "apiVersion: trueup/v1\nkind: Environment\nmetadata:\n  name: prod\nspec:\n  description: people use it\n"
 APP = f"""\

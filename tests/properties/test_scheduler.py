@@ -5,20 +5,25 @@ A failure prints the operations; `World` replays them without any other input.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kit.errors import Refusal
+from reconciler.core.acts import Hold, ReleaseHold, Resume, SetDuty, StopInstance, Suspend
 from reconciler.core.model import UpdatePolicy, VolumeUse
 from reconciler.core.replay import replay
+from reconciler.core.scheduler.actions import Actions
 from tests.unit.scheduler.world import OVERHEAD_MIB, World, app, app_id, process, secret, used_memory_bytes, volume
 
 NODES = ("node-a", "node-b", "node-c")
 BAD = "v3"
 USE = (VolumeUse("data", "/data"),)
 
+SCOPES = ("prod/site", "env/prod")
 versions = st.sampled_from(("v1", "v2", BAD, "v4"))
 operations = st.one_of(
     st.tuples(st.just("web"), versions, st.integers(0, 3), st.integers(0, 2)),
@@ -29,6 +34,11 @@ operations = st.one_of(
     st.tuples(st.just("agents"), st.integers(0, 2**16), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from((1.0, 30.0, 200.0, 700.0))),
     st.tuples(st.just("pass")),
+    st.tuples(st.just("duty"), st.sampled_from(NODES), st.sampled_from(("active", "draining", "disabled"))),
+    st.tuples(st.sampled_from(("suspend", "resume")), st.sampled_from(SCOPES)),
+    st.tuples(st.just("hold"), st.integers(0, 3)),
+    st.tuples(st.just("release hold")),
+    st.tuples(st.just("stop"), st.integers(0, 9)),
 )
 
 
@@ -50,6 +60,19 @@ def _apply(world: World, declared: dict[str, Any], operation: tuple[Any, ...]) -
             world.node_state(node_id, state)
         case ("agents", choices, all_well):
             _agents(world, choices, all_well)
+        case ("duty", node_id, duty):
+            world.act(SetDuty(node_id, duty))
+        case ("suspend" | "resume" as verb, scope) if str(app_id()) in world.views["resources"] or _suspended(world):
+            with contextlib.suppress(Refusal):  # such an app is not, or is not any more
+                world.act(Suspend(scope) if verb == "suspend" else Resume(scope))
+        case ("hold", number) if str(app_id()) in world.views["resources"]:
+            releases = sorted(world.views["releases"])
+            world.act(Hold("prod/site", releases[number % len(releases)]))
+        case ("release hold",) if str(app_id()) in world.views["resources"]:
+            world.act(ReleaseHold("prod/site"))
+        case ("stop", number) if world.views["instances"]:
+            ids = sorted(world.views["instances"])
+            world.act(StopInstance(ids[number % len(ids)]))
         case ("wait", seconds):
             world.advance(seconds)
         case ("pass",):
@@ -76,12 +99,28 @@ def _agents(world: World, choices: int, all_well: bool) -> None:
 
 def _checked_pass(world: World) -> None:
     again = world.decide()
-    before = _ready(world)
+    before, hashes = _ready(world), {row["spec_hash"] for row in world.views["instances"].values()}
     actions = world.run_pass()
     assert [_facts(each) for each in again] == [_facts(each) for each in actions], "the same snapshot, the same actions"
     _check_memory(world)
     _check_counts(world, Counter(each.process for each in actions.allocate))
     _check_ready(world, before)
+    _check_acts(world, actions, hashes)
+
+
+def _check_acts(world: World, actions: Actions, hashes: set[str]) -> None:
+    """Nothing is placed on a node that is off duty; of what is suspended only what goes or hangs is replaced, by its
+    like."""
+    nodes = world.views["nodes"]
+    assert all(nodes[each.node_id].get("duty", "active") == "active" for each in actions.allocate)
+    if _suspended(world):
+        assert {each.target.spec_hash for each in actions.allocate} <= hashes or not hashes
+        gone = [nodes[each.node_id] for each in (*actions.drain, *actions.stop) if not each.free]
+        assert all(node.get("duty", "active") != "active" or node["state"] == "offline" for node in gone)
+
+
+def _suspended(world: World) -> bool:
+    return any(row["act"] == "suspend" for row in world.views["acts"].values())
 
 
 def _facts(action: Any) -> tuple[Any, ...]:
@@ -98,7 +137,7 @@ def _check_counts(world: World, allocated: Counter[str]) -> None:
     """A pass that allocates leaves at most replicas + surge; a volume has one instance at all."""
     stateful = [row for row in world.instances("db") if row["status"] != "stopped"]
     assert len(stateful) <= 1, "two instances on one volume"
-    if not allocated["web"]:
+    if not allocated["web"] or _suspended(world) or (world.app_row().get("hold")):
         return
     spec = world.app_row()["spec"]["processes"]["web"]
     present = [row for row in world.instances("web") if row["status"] != "stopped" and _there(world, row)]
@@ -109,7 +148,7 @@ def _check_ready(world: World, before: int) -> None:
     """A pass takes away no ready instance that is needed, except where surge 0 asks for the gap."""
     row = world.views["resources"].get(str(app_id()))
     spec = (row or {"spec": {"processes": {}}})["spec"]["processes"].get("web")
-    if spec is None or spec["update"]["surge"] == 0:
+    if spec is None or spec["update"]["surge"] == 0 or _suspended(world) or (row or {}).get("hold"):
         return
     assert _ready(world) >= min(spec["replicas"], before), "fewer are ready than were, and than are wanted"
 
@@ -151,6 +190,10 @@ def test_when_faults_stop_everything_converges_and_then_nothing_is_written(
     for node_id in NODES:
         if world.views["nodes"][node_id]["state"] != "active":
             world.node_state(node_id, "active")
+        world.act(SetDuty(node_id, "active"))
+    for act in [row for row in world.views["acts"].values() if row["act"] == "suspend"]:
+        world.act(Resume(act["scope"]))
+    _apply(world, declared, ("release hold",))
     _apply(world, declared, ("web", "v4", replicas, 1))
     if "db" in declared:
         _apply(world, declared, ("db", "v4"))

@@ -4,8 +4,9 @@ Called by `reconciler.handlers`. One module per family of aggregates; they do no
 
 git        a revision: environments, apps with their releases and deployments, routes, secrets, volumes
 sources    sources
-nodes      enrolment, active and offline
-instances  what agents report of instances
+nodes      enrolment, active and offline; what an operator lets a node do
+suspensions, holds   what an operator keeps from following Git
+instances  what agents report of instances; an operator stops one
 volumes    what agents report of volumes
 edges      what edges report of routes
 

@@ -1,4 +1,4 @@
-"""What an agent reports of its instances. Called by `reconciler.handlers`.
+"""What an agent reports of its instances, and what an operator does to one. Called by `reconciler.handlers`.
 
 A report is known by (node, instance, epoch, counter): sent twice, it is one event. An agent may speak about its own
 instances only, and only about the epoch that was allocated. A report about an instance that is gone is old news: its
@@ -15,6 +15,7 @@ from kit.canonical import digest
 from kit.codec import to_json
 from kit.errors import Refusal
 from kit.wire import InstanceReport
+from reconciler.core.acts import Order, cause_of
 from reconciler.core.commands import Append, Claim
 from reconciler.core.events import Cause, NewEvent
 from reconciler.core.lifecycles import INSTANCE_STATUS, allowed
@@ -64,6 +65,33 @@ def claims_of(row: Doc) -> tuple[Claim, ...]:
     return (
         Claim("address", workload["address"], owner),
         *(Claim("volume_writer", volume_id, owner) for volume_id in sorted(writers)),
+    )
+
+
+def decide_stop(row: Doc | None, instance_id: str, order: Order) -> Append | Refusal:
+    """It drains as long as it may, and ends. What Git says has not changed, so the scheduler puts another in its
+    place."""
+    attempted = f"stop instance {instance_id}"
+    if row is None:
+        return Refusal(attempted, "there is no such instance", fix="`trueup status` shows the apps", code="not_found")
+    if row["desired"] != "running":
+        return Refusal(attempted, f"it shall be {row['desired']} already", code="transition_invalid")
+    over = row["status"] == "stopped"
+    payload = {
+        "instance_id": instance_id,
+        "node_id": row["node_id"],
+        "desired": "stopped" if over else "draining",
+        "drain_grace_s": row["drain_grace_s"],
+        "reason": order.reason,
+        "reason_code": "terminated_by_operator",
+    }
+    return Append(
+        command_id=order.command_id,
+        body_hash=order.body_hash,
+        cause=cause_of(order, row["app"].split("/", 1)[0]),
+        events=(NewEvent("instance", instance_id, "instance.desired_state_changed", payload),),
+        expected={("instance", instance_id): row["aggregate_seq"]},
+        free=claims_of(row) if over else (),
     )
 
 

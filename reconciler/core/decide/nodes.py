@@ -1,4 +1,4 @@
-"""Nodes: enrolment, active and offline. Called by `reconciler.handlers`.
+"""Nodes: enrolment, active and offline, and what an operator lets one do. Called by `reconciler.handlers`.
 
 An agent enrols at each of its starts; only what changed is recorded. A node's guest subnet is claimed, so that no two
 nodes give out the same addresses.
@@ -14,9 +14,10 @@ from kit.canonical import digest
 from kit.codec import to_json
 from kit.errors import Refusal
 from kit.wire import Enrolment
+from reconciler.core.acts import Order, SetDuty, cause_of
 from reconciler.core.commands import Append, Claim
 from reconciler.core.events import Cause, NewEvent
-from reconciler.core.lifecycles import NODE, allowed
+from reconciler.core.lifecycles import NODE, NODE_DUTY, allowed
 
 Doc = Mapping[str, Any]
 _PREFIX_MAX = 112
@@ -64,6 +65,26 @@ def decide_node_state(row: Doc | None, node_id: str, state: str, reason: str, ca
         cause=cause,
         events=(event,),
         expected={("node", node_id): _seq(row)},
+    )
+
+
+def decide_duty(row: Doc | None, act: SetDuty, order: Order) -> Append | Refusal:
+    """node.duty_changed; said anew too, with another reason or end."""
+    attempted = f"make node {act.node_id} {act.duty}"
+    if row is None:
+        return Refusal(attempted, "no such node is enrolled", fix="`trueup status` lists them", code="node_unknown")
+    duty = row.get("duty") or "active"
+    if not allowed(NODE_DUTY, duty, act.duty):
+        return Refusal(attempted, f"it is {duty}", code="transition_invalid")
+    if order.until and act.duty != "draining":
+        return Refusal(attempted, "only a drain has an end of its own", fix="leave it out", code="invalid_argument")
+    payload = {"node_id": act.node_id, "duty": act.duty, "reason": order.reason, "until": order.until}
+    return Append(
+        command_id=order.command_id,
+        body_hash=order.body_hash,
+        cause=cause_of(order),
+        events=(NewEvent("node", act.node_id, "node.duty_changed", payload),),
+        expected={("node", act.node_id): _seq(row)},
     )
 
 

@@ -6,7 +6,7 @@ rolling -> succeeded | failed | superseded; a failed one may still succeed, when
 from __future__ import annotations
 
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
+from reconciler.core.projection import Doc, origin_of, require_version, stamped
 
 name = "deployments"
 aggregate_types = frozenset({"deployment"})
@@ -17,7 +17,7 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event, newest=2 if event.event_type == "deployment.created" else 1)
     if event.event_type == "deployment.created":
         start = {"status": "rolling", "message": "", "seconds": None}
         return stamped(

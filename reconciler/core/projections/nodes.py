@@ -1,5 +1,8 @@
 """View `nodes`: the hosts that run microVMs. Read by the scheduler and the status. A node is active once it is
 enrolled.
+
+`state` is what is heard of it, `duty` what an operator lets it do (absent: never said otherwise, so active). Neither
+touches the other: a draining node that falls silent and comes back is still draining.
 """
 
 from __future__ import annotations
@@ -20,6 +23,12 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     if event.event_type == "node.enrolled":
         fresh = {"state": "active", "reason": ""} if row is None else {}
         return stamped(row, event, {**fresh, **event.payload})
-    if row is None or event.event_type != "node.state_changed":
+    if row is None:
         return row
-    return stamped(row, event, {"state": event.payload["state"], "reason": event.payload["reason"]})
+    match event.event_type:
+        case "node.state_changed":
+            return stamped(row, event, {"state": event.payload["state"], "reason": event.payload["reason"]})
+        case "node.duty_changed":
+            return stamped(row, event, {"duty": event.payload["duty"], "duty_reason": event.payload["reason"]})
+        case _:
+            return row

@@ -3,7 +3,8 @@ plans.
 
 A row lives from KIND.created to KIND.deleted; what is reported of a resource after that changes nothing. `status` is
 what is observed: of an app the state of its current deployment, of a volume what its node says, of a route `failed`
-when one edge says so and `active` when all do; "" before anything is known.
+when one edge says so and `active` when all do; "" before anything is known. `hold`: an operator keeps the app on
+another release than Git's (absent or null: nobody does).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from reconciler.core.events import Event
 from reconciler.core.model import KINDS, ResourceId
-from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
+from reconciler.core.projection import Doc, origin_of, require_version, stamped
 
 name = "resources"
 aggregate_types = frozenset({*KINDS, "deployment"})
@@ -33,7 +34,7 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event, newest=2 if event.event_type == "deployment.created" else 1)
     if event.event_type in _DEPLOYMENT_EVENTS:
         return None if row is None else _deployment(row, event)
     kind, _, what = event.event_type.partition(".")
@@ -107,6 +108,15 @@ def _schedulable(row: Doc, event: Event) -> Doc:
     return {"unschedulable": {k: v for k, v in row["unschedulable"].items() if k != event.payload["process"]}}
 
 
+def _held(row: Doc, event: Event) -> Doc:
+    names = ("release_id", "defied_release_id", "defied_commit", "replicas", "reason", "until")
+    return {"hold": {**{name: event.payload[name] for name in names}, "actor": event.cause.actor_id}}
+
+
+def _hold_ended(row: Doc, event: Event) -> Doc:
+    return {"hold": None}
+
+
 def _deployment(row: Doc, event: Event) -> Doc:
     """An older deployment's end says nothing about the app."""
     told = event.payload
@@ -126,4 +136,6 @@ _CHANGES: Mapping[str, Callable[[Doc, Event], Doc]] = {
     "status_changed": _status_changed,
     "unschedulable": _unschedulable,
     "schedulable": _schedulable,
+    "held": _held,
+    "hold_ended": _hold_ended,
 }

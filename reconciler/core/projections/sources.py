@@ -1,17 +1,26 @@
-"""View `sources`: the Git sources and the commits they are at. Read by the Git loop and the status."""
+"""View `sources`: the Git sources and the commits they are at. Read by the Git loop and the status.
+
+`suspended` (absent: never) and `suspension_seq`, the version of its suspension: a revision is applied only if that has
+not moved since it was decided.
+"""
 
 from __future__ import annotations
 
+from reconciler.core.act_scopes import source_scope
 from reconciler.core.events import Event
 from reconciler.core.projection import Doc, require_version_1, stamped
 
 name = "sources"
-aggregate_types = frozenset({"source", "revision"})
+aggregate_types = frozenset({"source", "revision", "suspension"})
 
 _EVENTS = frozenset({"source.registered", "revision.applied", "revision.refused"})
+_KIND = source_scope("").rstrip("/")
 
 
 def keys(event: Event) -> frozenset[str]:
+    if event.aggregate_type == "suspension":
+        kind, _, source_id = event.aggregate_id.partition("/")
+        return frozenset({source_id}) if kind == _KIND else frozenset()
     return frozenset({event.payload["source_id"]}) if event.event_type in _EVENTS else frozenset()
 
 
@@ -22,6 +31,9 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
         return stamped(row, event, {**fresh, **event.payload})
     if row is None:
         return None  # a revision of a source that nobody registered
+    if event.aggregate_type == "suspension":
+        suspended = event.event_type == "suspension.begun"
+        return stamped(row, event, {"suspended": suspended, "suspension_seq": event.aggregate_seq}, own=False)
     commit = event.payload["commit"]
     if event.event_type == "revision.refused":
         return stamped(row, event, {"refused_commit": commit, "refused_event_id": event.event_id}, own=False)

@@ -1,8 +1,8 @@
 """When a revision has become true. Called by `reconciler.tasks.scheduler` after a pass.
 
 revision.converged: the revision is the one that its source has applied last, every deployment that it made succeeded,
-every app that it changed is as it should be, and every route that it made has a row. A revision that was overtaken
-before that never converges; the next one does.
+every app that it changed is as it should be and is not held back by an operator, and every route that it made has a
+row. A revision that was overtaken before that never converges; the next one does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kit.canonical import digest
+from reconciler.core.act_scopes import hold_key, suspensions_of
 from reconciler.core.commands import Append
 from reconciler.core.events import Cause, NewEvent
 from reconciler.core.model import ResourceId
@@ -49,6 +50,8 @@ def _deployments_succeeded(rows: Rows, revision: Doc) -> bool:
 
 def _true(rows: Rows, matching: frozenset[str], change: Doc) -> bool:
     resource_id = change["resource_id"]
+    if _held_back(rows, resource_id):
+        return False
     if change["verb"] == "delete":
         return resource_id not in rows["resources"]
     if change["verb"] == "retain":
@@ -56,6 +59,11 @@ def _true(rows: Rows, matching: frozenset[str], change: Doc) -> bool:
     if ResourceId.parse(resource_id).kind == "app":
         return resource_id in matching
     return resource_id in rows["resources"]
+
+
+def _held_back(rows: Rows, resource_id: str) -> bool:
+    identity, acts = ResourceId.parse(resource_id), rows.get("acts", {})
+    return identity.kind == "app" and (hold_key(resource_id) in acts or any(suspensions_of(identity, acts)))
 
 
 def _append(key: str, row: Doc, org: str, seconds: float) -> Append:

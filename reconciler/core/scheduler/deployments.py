@@ -35,11 +35,12 @@ def current_status(
 
 
 def superseded(snapshot: Snapshot, times: Times, now_s: float) -> Iterable[DeploymentStatus]:
-    """Only of apps that are understood, or gone: an app that cannot be read now stops only itself."""
+    """Only of apps that are understood, or gone: an app that cannot be read now stops only itself. What is suspended
+    waits as it is."""
     for deployment in snapshot.deployments.values():
         app = snapshot.apps.get(deployment.app)
         gone = deployment.app not in snapshot.apps_known
-        if deployment.status != "rolling" or (app is None and not gone):
+        if deployment.status != "rolling" or (app is None and not gone) or (app is not None and app.suspended):
             continue
         if app is None or app.deployment.deployment_id != deployment.deployment_id:
             by = f"by {app.deployment.deployment_id}" if app else "by the removal of its app"

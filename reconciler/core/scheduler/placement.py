@@ -1,9 +1,9 @@
 """On which node, and at which address. Called by `schedule`; it carries what this pass has placed already.
 
-Hard: the node is active; the memory of everything that is not stopped there, overhead included, stays within the
-node's; a volume's home; one writer per volume, and none beside it. Soft, in this order: away from nodes where the
-group broke; spread over nodes those that will stay, then all, so that a rollout ends as spread as it began; least
-memory used. A tie goes to the lowest node id, so that the same snapshot gives
+Hard: the node is active and on duty; the memory of everything that is not stopped there, overhead included, stays
+within the node's; a volume's home; one writer per volume, and none beside it. Soft, in this order: away from nodes
+where the group broke; spread over nodes those that will stay, then all, so that a rollout ends as spread as it began;
+least memory used. A tie goes to the lowest node id, so that the same snapshot gives
 the same placement.
 """
 
@@ -74,12 +74,14 @@ class Placement:
         return node if isinstance(node, NoPlace) else None
 
     def _find(self, group: Group, leaving: tuple[Instance, ...]) -> Node | NoPlace:
-        active = [node for node in self._snapshot.nodes.values() if node.active]
+        nodes = self._snapshot.nodes.values()
+        active = [node for node in nodes if node.takes_more]
         refusal = self._volume_refusal(group, leaving)
         if refusal is not None:
             return refusal
         if not active:
-            return NoPlace("no_nodes_active", "no node is active")
+            off_duty = "; ".join(node.duty_text for node in nodes if node.duty != "active")
+            return NoPlace("no_nodes_active", f"no node is active{': ' if off_duty else ''}{off_duty}")
         eligible = self._at_home(group, active)
         if isinstance(eligible, NoPlace):
             return eligible
@@ -123,7 +125,7 @@ class Placement:
             )
         allowed = [node for node in active if not homes or node.node_id in homes]
         if not allowed:
-            return NoPlace("volume_home_node_offline", f"node {next(iter(homes))}, the home of its volume, is offline")
+            return self._home_closed(next(iter(homes)))
         unplaced = [volume_id for volume_id in volumes if not self._homes[volume_id]]
         tombs = self._snapshot.tombstones
         fresh = [node for node in allowed if not any((volume_id, node.node_id) in tombs for volume_id in unplaced)]
@@ -132,6 +134,12 @@ class Placement:
                 "volume_locality_no_node", "a deleted volume of the same name is still on every possible node"
             )
         return fresh
+
+    def _home_closed(self, node_id: str) -> NoPlace:
+        if self._snapshot.offline(node_id) or not self._snapshot.off_duty(node_id):
+            return NoPlace("volume_home_node_offline", f"node {node_id}, the home of its volume, is offline")
+        why = f"its volume lives on a node that takes nothing new: {self._snapshot.off_duty(node_id)}"
+        return NoPlace("volume_locality_no_node", why)
 
     def _overhead_bytes(self, node_id: str) -> int:
         node = self._snapshot.nodes.get(node_id)

@@ -11,6 +11,9 @@ next try is due.
 Stateful (it mounts a volume). At most one instance exists. The old one is drained when the new one could be placed, and
 the new one is allocated when the old one has stopped.
 
+Instances on a node that is off duty count as old ones, whatever their release. With surge 0 one of them goes first only
+if there is a place for another (`movable`): a drain must not cost what nobody wanted to give.
+
 Surplus goes in this order: broken, failed, not ready, then the oldest.
 """
 
@@ -38,7 +41,7 @@ class Steps:
     wake_at_s: float | None = None
 
 
-def stateless_steps(group: Group, broken: Broken | None, now_s: float) -> Steps:
+def stateless_steps(group: Group, broken: Broken | None, now_s: float, movable: bool = True) -> Steps:
     """`broken`: what broke in this deployment so far, the present ones included."""
     due_s = broken.last_s + retry_delay_s(len(broken.instance_ids)) if broken else now_s
     drains = _Drains(group)
@@ -51,7 +54,7 @@ def stateless_steps(group: Group, broken: Broken | None, now_s: float) -> Steps:
     drains.in_the_way(wanted - room)
     drains.replaced()
     if surge < 1:
-        drains.gap(wanted)
+        drains.gap(wanted, movable)
     return Steps(drains.chosen, max(0, min(wanted, room)), due_s if broken and due_s > now_s else None)
 
 
@@ -91,30 +94,35 @@ class _Drains:
 
     def in_the_way(self, count: int) -> None:
         """Old instances that do not serve make room for new ones."""
-        self._take(_expendable(self._idle_outdated()), count, self._replaced_by())
+        self._replace(_expendable(self._idle_outdated()), count)
 
     def replaced(self) -> None:
         """Old instances that are not needed any more for `replicas` ready ones."""
         group = self._group
         ready = [each for each in group.ready if each not in self]
         spare = len(ready) + len(group.outdated_ready) - group.replicas
-        self._take(_expendable(group.outdated_ready), spare, self._replaced_by())
+        self._replace(_expendable(group.outdated_ready), spare)
         if len(ready) + len(group.done) >= group.replicas:
-            self._take(_expendable(self._idle_outdated()), len(group.outdated), self._replaced_by())
+            self._replace(_expendable(self._idle_outdated()), len(group.outdated))
 
-    def gap(self, wanted: int) -> None:
+    def gap(self, wanted: int, movable: bool) -> None:
         """Without surge one old instance goes first, when everything new so far is ready and nothing is leaving."""
         group = self._group
         moving = group.starting or group.failed or group.broken or any(each.live for each in group.leaving)
         full = len(group.live) >= group.replicas
         if wanted and full and not moving and not self._found:
-            self._take(_expendable(group.outdated), 1, self._replaced_by())
+            self._replace(
+                [each for each in _expendable(group.outdated) if movable or each.instance_id not in group.displaced], 1
+            )
 
     def _idle_outdated(self) -> Bucket:
         return tuple(each for each in self._group.outdated if each.status != "ready")
 
-    def _replaced_by(self) -> str:
-        return f"replaced by release {self._group.app.deployment.release_id}"
+    def _replace(self, candidates: Iterable[Instance], count: int) -> None:
+        by = f"replaced by release {self._group.app.deployment.release_id}"
+        fresh = [each for each in candidates if each not in self]
+        for instance in fresh[: max(count, 0)]:
+            self._take([instance], 1, self._group.displaced.get(instance.instance_id, by))
 
     def _take(self, candidates: Iterable[Instance], count: int, reason: str) -> None:
         fresh = [each for each in candidates if each not in self]

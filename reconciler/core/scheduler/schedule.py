@@ -78,7 +78,7 @@ class _Pass:
         for (app_id, process), instances in self._instances.items():
             app = self._snapshot.apps.get(app_id)
             app_gone = app_id not in self._snapshot.apps_known
-            process_gone = app is not None and process not in app.release.processes
+            process_gone = app is not None and not app.suspended and process not in app.release.processes
             if app_gone or process_gone:
                 reason = "the app is not declared any more" if app_gone else "the app has no such process any more"
                 origin = app.deployment.origin if app else None
@@ -90,6 +90,8 @@ class _Pass:
         groups = [self._group(app, process) for process in sorted(app.release.processes)]
         for group in groups:
             self._schedule_group(group)
+        if app.suspended:
+            return
         for process in sorted(set(app.unschedulable) - set(app.release.processes)):
             self._schedulable.append(Schedulability(app.app_id, process, "", "", app.origin))
         matches = app_matches(groups, self._leftovers(app))
@@ -101,7 +103,7 @@ class _Pass:
         instances = self._instances.get((app.app_id, process), ())
         group = group_of(self._snapshot, app, process, instances, self._times, self._now_s)
         if isinstance(group, Group):
-            deployment_id = app.deployment.deployment_id
+            deployment_id = group.app.deployment.deployment_id
             self._times = self._times.with_broken(deployment_id, process, group.broken, self._now_s)
             deadlines = [next_deadline_s(each, group.settled, self._times, self._now_s) for each in group.current]
             self._wakes.extend(at_s for at_s in deadlines if at_s is not None)
@@ -125,12 +127,13 @@ class _Pass:
 
     def _stateless(self, group: Group) -> NoPlace | None:
         broken = self._times.broken.get((group.app.deployment.deployment_id, group.process))
-        steps = stateless_steps(group, broken, self._now_s)
+        blocked = self._placement.could_place(group, ()) if group.displaced else None
+        steps = stateless_steps(group, broken, self._now_s, movable=blocked is None)
         self._drain_steps(group, steps)
         placed, why = self._allocate_steps(group, steps.allocate)
         present = len(group.ready) + len(group.starting) + len(group.failed) + len(group.done) + placed
         self._replace_lost(group, present)
-        return why
+        return why or blocked
 
     def _replace_lost(self, group: Group, present: int) -> None:
         """A lost instance is given up when another takes its place. While none can be placed it stays wanted: the
@@ -155,7 +158,8 @@ class _Pass:
 
     def _drain_steps(self, group: Group, steps: Steps) -> None:
         for instance, reason in steps.drain:
-            self._drain_one(instance, reason, group.app.deployment.origin)
+            code = "node_draining" if instance.instance_id in group.displaced else ""
+            self._drain_one(instance, reason, group.app.deployment.origin, code)
         if steps.wake_at_s is not None:
             self._wakes.append(steps.wake_at_s)
 
@@ -187,21 +191,22 @@ class _Pass:
             )
         )
 
-    def _drain_one(self, instance: Instance, reason: str, origin: Origin | None) -> None:
+    def _drain_one(self, instance: Instance, reason: str, origin: Origin | None, reason_code: str = "") -> None:
         if not instance.live:
-            self._stop_one(instance, reason, "", origin)
+            self._stop_one(instance, reason, reason_code, origin)
         elif not self._full():
-            self._drain.append(_drain(instance, "draining", reason, "", origin))
+            self._drain.append(_drain(instance, "draining", reason, reason_code, origin))
 
     def _stop_one(self, instance: Instance, reason: str, reason_code: str, origin: Origin | None) -> None:
         if not self._full():
             self._stop.append(_drain(instance, "stopped", reason, reason_code, origin))
 
     def _say(self, group: Group | Unknown, why: NoPlace | None) -> None:
-        """Once per change of the reason."""
+        """Once per change of the reason. An app that is gone from Git, and is there only because it is suspended, has
+        no place where it could be said."""
         before = group.app.unschedulable.get(group.process, "")
         reason, message = (why.reason, why.message) if why else ("", "")
-        if reason == before:
+        if reason == before or not group.app.declared:
             return
         said = Schedulability(group.app.app_id, group.process, reason, message, group.app.origin)
         (self._unschedulable if reason else self._schedulable).append(said)

@@ -2,6 +2,9 @@
 
 A row that cannot be understood stops only itself: its app is left out of the picture and named in `unreadable`, and
 nothing is drained on that ground. The same holds for an app whose release or deployment has no row yet.
+
+An app that an operator has suspended, or whose environment is, is in the picture as it was wanted when that began,
+whatever Git has said since; one that Git declared later is not there at all.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from typing import Any
 from kit.codec import from_json
 from kit.errors import TrueupError
 from kit.wire import MACHINE_OVERHEAD_BYTES, Mount, Workload
+from reconciler.core.act_scopes import app_scope, env_scope
+from reconciler.core.acts import replicas_of
 from reconciler.core.model import AppSpec, ResourceId
 
 Doc = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Doc]]
 
-VIEWS = ("deployments", "instances", "nodes", "releases", "resources", "revisions", "sources", "tombstones")
+VIEWS = ("acts", "deployments", "instances", "nodes", "releases", "resources", "revisions", "sources", "tombstones")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +50,28 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """`spec` says how many, `release` says what: the replicas are not part of a release."""
+    """`replicas`, by process, says how many, `release` says what: the replicas are not part of a release. `suspended`:
+    what there is of it is kept up, and nothing else. `declared`: Git has it still."""
 
     app_id: str
-    spec: AppSpec
+    replicas: Mapping[str, int]
     release: AppSpec
     deployment: Deployment
     origin: Origin
     unschedulable: Mapping[str, str]  # process -> reason
+    suspended: bool = False
+    declared: bool = True
 
     @property
     def identity(self) -> ResourceId:
         return ResourceId.parse(self.app_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    secret_id: str
+    version_id: str
+    blob: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,8 @@ class Instance:
     drain_grace_s: float
     workload: Workload
     origin: Origin
+    deployment_id: str = ""
+    secrets: tuple[Secret, ...] = ()
 
     @property
     def live(self) -> bool:
@@ -88,26 +105,31 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`overhead_bytes`: what each machine costs the node above its workload's memory."""
+    """`overhead_bytes`: what each machine costs the node above its workload's memory. `active`: it is heard. `duty`:
+    what an operator lets it do."""
 
     node_id: str
     subnet: str
     memory_bytes: int
     overhead_bytes: int
     active: bool
+    duty: str = "active"
+    duty_reason: str = ""
 
+    @property
+    def takes_more(self) -> bool:
+        return self.active and self.duty == "active"
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    secret_id: str
-    version_id: str
-    blob: str
+    @property
+    def duty_text(self) -> str:
+        return f"node {self.node_id} is {self.duty} ({self.duty_reason})"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything is sorted by id. `homes`: volume id -> home node, "" before it is placed. `tombstones`: (volume id,
-    node) whose data is still to be deleted. `apps_known`: ids of all apps with a row, the unreadable ones included."""
+    node) whose data is still to be deleted. `apps_known`: ids of all apps with a row, the unreadable ones included, and
+    of those that Git has removed while they are suspended."""
 
     event_id: int
     apps: Mapping[str, App]
@@ -125,6 +147,11 @@ class Snapshot:
         """A node that is not known is not offline: unknown is not absent."""
         return node_id in self.nodes and not self.nodes[node_id].active
 
+    def off_duty(self, node_id: str) -> str:
+        """Why what can leave the node shall leave it; "" when it may stay."""
+        node = self.nodes.get(node_id)
+        return node.duty_text if node is not None and node.duty != "active" else ""
+
 
 def read_snapshot(rows: Rows, event_id: int) -> Snapshot:
     """`rows`: of all `VIEWS`, from one transaction; `event_id` as that snapshot says."""
@@ -132,11 +159,14 @@ def read_snapshot(rows: Rows, event_id: int) -> Snapshot:
     unreadable: dict[str, str] = {}
     deployments = _read(rows["deployments"], _deployment, unreadable)
     apps = _read(_of_kind(resources, "app"), lambda row: _app(row, rows["releases"], deployments), unreadable)
+    frozen = _frozen(rows.get("acts", {}))
+    apps.update(_read(frozen, lambda each: _as_frozen(each, rows, deployments), unreadable))
+    suspended = frozenset(row["scope"] for row in rows.get("acts", {}).values() if row["act"] == "suspend")
     volumes = _of_kind(resources, "volume")
     return Snapshot(
         event_id=event_id,
-        apps=apps,
-        apps_known=frozenset(_of_kind(resources, "app")),
+        apps={key: apps[key] for key in sorted(apps) if key in frozen or not _scopes(key) & suspended},
+        apps_known=frozenset((*_of_kind(resources, "app"), *frozen)),
         deployments=deployments,
         instances=tuple(_read(rows["instances"], _instance, unreadable).values()),
         nodes=_read(rows["nodes"], _node, unreadable),
@@ -195,12 +225,50 @@ def _app(row: Doc, releases: Mapping[str, Doc], deployments: Mapping[str, Deploy
         return None
     return App(
         app_id=row["resource_id"],
-        spec=from_json(AppSpec, row["spec"], where=f"spec of {row['resource_id']}"),
+        replicas=_replicas(row),
         release=from_json(AppSpec, release["spec"], where=f"spec of {row['release_id']}"),
         deployment=deployment,
         origin=_origin(row, row["resource_id"]),
-        unschedulable={name: entry["reason"] for name, entry in (row.get("unschedulable") or {}).items()},
+        unschedulable=_unschedulable(row),
     )
+
+
+def _replicas(row: Doc) -> Mapping[str, int]:
+    from_json(AppSpec, row["spec"], where=f"spec of {row['resource_id']}")  # says what is wrong with it
+    return replicas_of(row)
+
+
+def _scopes(app_id: str) -> frozenset[str]:
+    app = ResourceId.parse(app_id)
+    return frozenset((app_scope(app), env_scope(app)))
+
+
+def _frozen(acts: Mapping[str, Doc]) -> dict[str, Doc]:
+    """App -> as it was wanted when the first of its suspensions began."""
+    suspensions = [row for row in acts.values() if row["act"] == "suspend"]
+    newest_first = sorted(suspensions, key=lambda row: -int(row["created_event_id"]))
+    return {each["app"]: each for row in newest_first for each in row["apps"]}
+
+
+def _as_frozen(frozen: Doc, rows: Rows, deployments: Mapping[str, Deployment]) -> App | None:
+    row = rows["resources"].get(frozen["app"])
+    release, deployment = rows["releases"].get(frozen["release_id"]), deployments.get(frozen["deployment_id"])
+    if release is None or deployment is None:
+        return None
+    return App(
+        app_id=frozen["app"],
+        replicas=frozen["replicas"],
+        release=from_json(AppSpec, release["spec"], where=f"spec of {frozen['release_id']}"),
+        deployment=deployment,
+        origin=deployment.origin,
+        unschedulable=_unschedulable(row or {}),
+        suspended=True,
+        declared=row is not None,
+    )
+
+
+def _unschedulable(row: Doc) -> dict[str, str]:
+    return {name: entry["reason"] for name, entry in (row.get("unschedulable") or {}).items()}
 
 
 def _instance(row: Doc) -> Instance:
@@ -219,6 +287,8 @@ def _instance(row: Doc) -> Instance:
         drain_grace_s=float(row["drain_grace_s"]),
         workload=from_json(Workload, row["workload"], where=f"workload of {row['instance_id']}"),
         origin=_origin(row, row["app"]),
+        deployment_id=row["deployment_id"],
+        secrets=tuple(Secret(each["resource_id"], each["version_id"], each["blob"]) for each in row["secrets"]),
     )
 
 
@@ -229,6 +299,8 @@ def _node(row: Doc) -> Node:
         row["memory_bytes"],
         MACHINE_OVERHEAD_BYTES.get(row["accelerator"], max(MACHINE_OVERHEAD_BYTES.values())),
         active=(row.get("state") or "active") == "active",
+        duty=row.get("duty") or "active",
+        duty_reason=row.get("duty_reason") or "",
     )
 
 

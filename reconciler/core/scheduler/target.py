@@ -12,7 +12,7 @@ from kit.canonical import digest
 from kit.codec import to_json
 from kit.wire import Mount, SecretRef, Workload
 from reconciler.core.model import ProcessSpec, ResourceId
-from reconciler.core.scheduler.snapshot import App, Secret, Snapshot
+from reconciler.core.scheduler.snapshot import App, Instance, Secret, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ def target_of(snapshot: Snapshot, app: App, name: str) -> Target | Missing:
     workload = _workload(app, name, process, secrets)
     versions = [[secret.secret_id, secret.version_id] for secret in secrets]
     return Target(digest([to_json(workload), versions], length=32), workload, secrets, process)
+
+
+def like(instance: Instance, process: ProcessSpec) -> Target:
+    """Another one of what the instance is."""
+    return Target(instance.spec_hash, with_address(instance.workload, ""), instance.secrets, process)
 
 
 def with_address(workload: Workload, address: str) -> Workload:

@@ -39,6 +39,7 @@ class Times:
         unready = [each for each in snapshot.instances if each.status not in ("ready", "stopped")]
         begun = [each.deployment_id for each in snapshot.deployments.values() if each.status in ("rolling", "failed")]
         current = {app.deployment.deployment_id for app in snapshot.apps.values()}
+        current |= {each.deployment_id for each in snapshot.instances}
         return Times(
             unready_s={each.instance_id: self.unready_s.get(each.instance_id, now_s) for each in unready},
             booted_s={

@@ -32,6 +32,7 @@ class Platform:
         self.applied: list[tuple[RevisionApplied, tuple[GitCommand, ...]]] = []
         self.refused: list[RevisionRefused] = []
         self.answer: Refused | None = None
+        self.suspended = False
 
     # --- handlers ---
 
@@ -83,7 +84,7 @@ class Platform:
 
     async def get(self, view: str, key: str) -> Doc | None:
         commit = self.applied[-1][0].commit if self.applied else ""
-        return {"source_id": key, "applied_commit": commit}
+        return {"source_id": key, "applied_commit": commit, "suspended": self.suspended}
 
     async def snapshot(self, views: Iterable[str]) -> ViewSnapshot:
         return ViewSnapshot(len(self.applied), "log", {"resources": self.rows})

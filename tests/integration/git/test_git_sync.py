@@ -64,6 +64,44 @@ async def test_a_restart_goes_on_from_what_is_applied(
     assert len(commands) == 1
 
 
+async def test_a_suspended_source_is_fetched_and_counted_and_not_applied(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    repository.commit(SITE)
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    platform.suspended = True
+    for behind, text in enumerate(("one", "two", "three"), start=1):
+        head = repository.commit({"apps/site/route.yaml": route("r", text)})
+        looked = await sync.step()
+        assert (looked.result, looked.commit, sync.behind) == ("suspended", head, behind)
+    repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n")})
+    assert (await sync.step()).result == "suspended", "nor is a bad one refused: nobody has looked at it"
+    repository.commit({"apps/site/app.yaml": app()})
+    assert (await sync.step()).result == "suspended"
+    assert (len(platform.applied), platform.refused, sync.trouble) == (1, [], "")
+    platform.suspended = False
+    assert (await sync.step()).result == "applied"
+    assert (len(platform.applied), sync.behind) == (2, 0)
+
+
+async def test_a_follower_counts_too(repository: Repository, platform: Platform, tmp_path: Path) -> None:
+    """Every controller can say how far behind a suspended source is."""
+    repository.commit(SITE)
+    await sync_for(platform, tmp_path / "state", str(repository.path)).step()
+    platform.suspended = True
+    repository.commit({"apps/site/route.yaml": route("r", "other")})
+    follower = sync_for(platform, tmp_path / "other", str(repository.path), interval_s=0.05)
+    stop = asyncio.Event()
+    following = asyncio.create_task(follower.follow(stop))
+    async with asyncio.timeout(20):
+        while not follower.behind:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await following
+    assert (follower.behind, len(platform.applied)) == (1, 1)
+
+
 async def test_a_lost_clone_is_made_anew(repository: Repository, platform: Platform, tmp_path: Path) -> None:
     repository.commit(SITE)
     await sync_for(platform, tmp_path / "state", str(repository.path)).step()

@@ -111,7 +111,8 @@ class Controller:
     async def settle(self) -> None:
         for _ in range(60):
             before = (await self.store.log.head()).last_event_id
-            await self.scheduler.one_pass()
+            for _ in range(2):  # the first only learns of an act that got in between
+                await self.scheduler.one_pass()
             await self.agents_act()
             if (await self.store.log.head()).last_event_id == before:
                 return

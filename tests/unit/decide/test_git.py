@@ -78,7 +78,8 @@ def test_the_revision_comes_first_and_an_app_brings_its_release_and_deployment()
     assert deployment.payload["release_id"] == release.payload["release_id"]
     assert (deployment.payload["kind"], deployment.payload["reason"]) == ("deploy", "commit")
     assert decision[1].cause.path == "apps/site.yaml"
-    assert decision[0].expected == {("revision", f"{SOURCE}@{COMMIT}"): 0}, "a revision is applied once"
+    once = {("revision", f"{SOURCE}@{COMMIT}"): 0, ("suspension", f"source/{SOURCE}"): 0}
+    assert decision[0].expected == once, "a revision is applied once, and not past a suspension"
     assert decision[1].expected == {
         ("app", str(app_id())): 0,
         ("release", release.aggregate_id): 0,

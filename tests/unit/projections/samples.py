@@ -195,6 +195,31 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "agent_version": "0.1.0",
     },
     "node.state_changed": {"node_id": "node-a", "state": "offline", "reason": "no heartbeat"},
+    "node.duty_changed": {"node_id": "node-a", "duty": "draining", "reason": "new disks", "until": ""},
+    "suspension.begun": {
+        "scope": "app/acme/shop/prod/site",
+        "reason": "an incident",
+        "until": "",
+        "apps": [
+            {
+                "app": APP,
+                "release_id": "r-000000000001",
+                "deployment_id": "d-000000000001",
+                "replicas": {"web": 2},
+            }
+        ],
+    },
+    "suspension.ended": {"scope": "app/acme/shop/prod/site", "reason": "it is over"},
+    "app.held": {
+        "resource_id": APP,
+        "release_id": "r-000000000001",
+        "defied_release_id": "r-000000000002",
+        "defied_commit": "c0ffee00",
+        "replicas": {},
+        "reason": "version 2 loses mails",
+        "until": "",
+    },
+    "app.hold_ended": {"resource_id": APP, "reason": "version 3 is there"},
     "log.restored": {"log_id": "b", "previous_log_id": "a", "epoch": 2, "reason": "the disk was lost"},
 }
 _ID_FIELD = {
@@ -204,6 +229,7 @@ _ID_FIELD = {
     "deployment": "deployment_id",
     "instance": "instance_id",
     "node": "node_id",
+    "suspension": "scope",
 }
 
 

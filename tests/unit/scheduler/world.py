@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from kit.codec import to_json
+from kit.errors import Refusal
 from kit.wire import MACHINE_OVERHEAD_BYTES, Endpoint, Enrolment, InstanceReport, InstanceStatus, Port
+from reconciler.core.acts import Act, Order
 from reconciler.core.commands import Append, Appended, Conflict, DeclareResource, GitCommand, RemoveResource
 from reconciler.core.decide.git import GitState, decide_revision
 from reconciler.core.decide.instances import Known, decide_report
@@ -27,6 +29,7 @@ from reconciler.core.scheduler.schedule import schedule
 from reconciler.core.scheduler.snapshot import Snapshot, read_snapshot
 from reconciler.core.scheduler.times import Times
 from reconciler.core.views import PROJECTIONS
+from reconciler.handlers.acts import decide as decide_act
 from reconciler.store.placement import Known as KnownLog
 from reconciler.store.placement import place
 
@@ -147,6 +150,15 @@ class World:
         decision = decide_report(Known.of(row), row["node_id"], told, Cause("system", row["node_id"], ""))
         assert isinstance(decision, tuple), decision
         self._append(decision[0])
+
+    def act(self, wanted: Act, *, reason: str = "a test", until: str = "") -> Refusal | None:
+        """An operator's act; a refusal is the answer."""
+        order = Order(f"act-{len(self.events)}", "body", "user", "operator:ann", reason, until)
+        decision = decide_act(wanted, order, self.views)
+        if isinstance(decision, Refusal):
+            return decision
+        self.append([decision])
+        return None
 
     # --- the loop
 

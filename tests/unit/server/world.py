@@ -11,10 +11,14 @@ from typing import Any
 
 import aiohttp
 
+from kit.clock import SystemClock
 from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.acts import Act, Order
 from reconciler.core.events import NewEvent
 from reconciler.core.preview import PlanDocument
+from reconciler.handlers.acts import ActHandlers, Done
+from reconciler.ids import UlidIds
 from reconciler.ports import Doc
 from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
 from reconciler.server.auth import Role, make_token
@@ -100,6 +104,12 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
     async def edge_report(document: EdgeReport) -> Any:
         return await world.handle("edge_report", document)
 
+    acts = ActHandlers(log, world.views, UlidIds(), SystemClock())
+
+    async def act(wanted: Act, order: Order) -> Done:
+        await world.handle("act", (wanted, order))
+        return await acts.act(wanted, order)
+
     async def secret_for(instance: Doc, node: Doc) -> bytes:
         await world.handle("secret", instance["instance_id"])
         return f"sealed for {node['node_id']}".encode()
@@ -118,7 +128,7 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
     deps = Deps(
         log=log,
         views=world.views,
-        handlers=Handlers(enrol, heartbeat, node_report, edge_report),
+        handlers=Handlers(enrol, heartbeat, node_report, edge_report, act),
         checkpoints=world.views.checkpoints,
         secret_for=secret_for,
         quarantined=quarantined,

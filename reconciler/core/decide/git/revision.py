@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from kit.canonical import digest
 from kit.codec import to_json
+from reconciler.core.act_scopes import source_scope
 from reconciler.core.commands import (
     Append,
     Claim,
@@ -129,7 +130,10 @@ def _applied(state: GitState, revision: RevisionApplied, commands: Sequence[GitC
         body_hash=digest([payload, [_body(command) for command in commands]]),
         cause=revision.cause,
         events=(event,),
-        expected={("revision", revision.revision_id): state.revision["aggregate_seq"] if state.revision else 0},
+        expected={
+            ("revision", revision.revision_id): state.revision["aggregate_seq"] if state.revision else 0,
+            ("suspension", source_scope(revision.source_id)): int((state.source or {}).get("suspension_seq") or 0),
+        },
         free=tuple(sorted(freed, key=_claim_order)),
     )
 

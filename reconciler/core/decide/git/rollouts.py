@@ -3,6 +3,9 @@
 An app that is new, or whose specification changed in more than its replicas, gets a deployment of the matching release
 (which is made if the app never had it). An app that did not change itself, but uses a secret with a new version, gets a
 deployment of its present release with the reason "secret".
+
+An app that an operator holds stays where it is while Git says what the hold defies; a commit that says anything else
+ends the hold.
 """
 
 from __future__ import annotations
@@ -22,12 +25,28 @@ def app_rollout(state: GitState, resource: Resource, commit: str, base: str) -> 
     app = str(resource.id)
     row = state.resources.get(app)
     release = release_id(app, resource.spec)
-    if row is not None and row.get("release_id") == release:
-        return ()
+    ended = _hold_ended(row, app, release, commit)
+    if not _rolls(row, release):
+        return ended
     known = release in state.releases
-    events = () if known else (_release_created(state, resource, release),)
+    events = ended if known else (*ended, _release_created(state, resource, release))
     kind = "rollback" if known and row is not None else "deploy"
     return (*events, _deployment_created(state, app, release, kind, "commit", commit, base))
+
+
+def _rolls(row: Doc | None, release: str) -> bool:
+    return row is None or release not in (row.get("release_id"), _defied(row))
+
+
+def _defied(row: Doc) -> str:
+    return str((row.get("hold") or {}).get("defied_release_id") or "")
+
+
+def _hold_ended(row: Doc | None, app: str, release: str, commit: str) -> tuple[NewEvent, ...]:
+    if row is None or _defied(row) in ("", release):
+        return ()
+    payload = {"resource_id": app, "reason": f"commit {commit} declares release {release}"}
+    return (NewEvent("app", app, "app.hold_ended", payload),)
 
 
 def secret_rollouts(
@@ -57,7 +76,7 @@ def rolled_apps(state: GitState, declared: Iterable[DeclareResource], removed: I
     for command in declared:
         app = str(command.resource.id)
         row = state.resources.get(app)
-        if command.resource.id.kind == "app" and (row is None or row.get("release_id") != _release_of(command)):
+        if command.resource.id.kind == "app" and _rolls(row, _release_of(command)):
             rolled.add(app)
     return frozenset(rolled)
 

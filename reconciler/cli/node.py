@@ -1,0 +1,34 @@
+"""`trueup node drain|disable|activate NODE`: what a node may do. An act of an operator: see `reconciler.cli.acts`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from reconciler.cli.acts import act, add_act_options
+
+DESCRIPTION = """\
+drain: nothing is placed on the node any more; stateless instances move away one after the other, each after its
+replacement is ready; stateful ones stay, and `trueup why NODE` names them. disable: the same, with no end of its own,
+and that the node may fall silent is no trouble. activate: it works again. A node that is offline keeps what was
+said."""
+
+_HELP = {
+    "drain": "move away what can move, place nothing there",
+    "disable": "the same, for good: it may be switched off",
+    "activate": "end the drain, or enable it again",
+}
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser("node", help="drain, disable or activate a node", description=DESCRIPTION)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, text in _HELP.items():
+        action = actions.add_parser(name, help=text, description=DESCRIPTION)
+        action.add_argument("node", metavar="NODE")
+        add_act_options(action, ends=name == "drain")
+        action.set_defaults(run=run, action=name)
+
+
+def run(args: argparse.Namespace) -> int:
+    return act(args, f"/v1/nodes/{args.node}/{args.action}")
