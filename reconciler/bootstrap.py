@@ -28,6 +28,7 @@ from kit.errors import Bug, Transient
 from kit.files import write_atomically
 from reconciler import keys
 from reconciler.core.commands import Fence
+from reconciler.core.quota_words import parse_limits
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.clone import BareClone
@@ -236,11 +237,18 @@ class Controller:
         while not stop.is_set():
             try:
                 await self._handlers.register_source(self._source)
+                await self._set_quotas()
                 await self._git.run(stop, fence)
             except Transient as error:
                 failures += 1
                 _log.warning("source not registered", source=self._source.source_id, why=str(error))
                 await self._clock.sleep(REGISTER_BACKOFF.delay_s(failures, self._rng))
+
+    async def _set_quotas(self) -> None:
+        """As the settings of the controller that follows the source say."""
+        org, project = self._source.org, self._source.project
+        await self._handlers.set_quota(org, parse_limits(self._settings.org_quota))
+        await self._handlers.set_quota(f"{org}/{project}", parse_limits(self._settings.project_quota))
 
     def deps(self) -> Deps:
         return Deps(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kit import logs
 from kit.settings import setting
+from reconciler.core.quota_words import parse_limits
 
 
 def _check_listen(value: str) -> str:
@@ -24,6 +25,14 @@ def _check_ttl(value: float) -> str:
 
 def _check_log_format(value: str) -> str:
     return "" if value in ("auto", "json", "text") else f"expected auto, json or text, found {value!r}"
+
+
+def _check_quota(value: str) -> str:
+    try:
+        parse_limits(value)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,12 @@ class ControllerSettings:
     )
     org: str = setting("organisation that the source declares for", default="default")
     project: str = setting("project that the source declares for", default="default")
+    org_quota: str = setting(
+        "what the organisation may have: instances=100,memory=64Gi,routes=..,volumes=..,volumeSize=..; empty: no limit",
+        default="",
+        check=_check_quota,
+    )
+    project_quota: str = setting("the same for the project", default="", check=_check_quota)
     poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=_check_interval)
     node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=_check_interval)
     drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=_check_interval)

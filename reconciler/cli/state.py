@@ -124,5 +124,21 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], _Cells]] = {
         ("act", "what", "by", "since", "until", "reason"),
         lambda key, d: (d["act"], key, d["actor"], d["since"], d["until"] or "-", d["reason"]),
     ),
+    "quotas": (
+        ("scope", "limits"),
+        lambda key, d: (key, " ".join(f"{name}={limit}" for name, limit in d["limits"].items()) or "-"),
+    ),
+    "snapshots": (
+        ("snapshot", "status", "volume", "node", "reason"),
+        lambda key, d: (key, d["status"], d["volume_id"], d["node_id"], d["reason_code"] or "-"),
+    ),
+    "backups": (
+        ("backup", "status", "volume", "snapshot", "reason"),
+        lambda key, d: (key, d["status"], d["volume_id"], d["snapshot_id"], d["reason_code"] or "-"),
+    ),
+    "restores": (
+        ("restore", "status", "volume", "of", "reason"),
+        lambda key, d: (key, d["status"], d["volume_id"], d["origin_id"], d["reason_code"] or "-"),
+    ),
     "tombstones": (("volume", "node"), lambda key, d: (d["resource_id"], d["node_id"])),
 }

@@ -57,6 +57,7 @@ def _tables(document: Doc) -> Iterable[tuple[str, tuple[str, ...], Iterable[tupl
     yield "DEPLOYMENTS", columns, map(_deployment, document["deployments"])
     yield "ROUTES", ("route", "hostname", "state", "backends", "edges"), map(_route, document["routes"])
     yield "VOLUMES", ("volume", "home", "status", "state"), map(_volume, document["volumes"])
+    yield "QUOTAS", ("scope", "of", "used", "limit"), map(_quota, document.get("quotas", ()))
     columns = ("node", "state", "heartbeat", "ready", "memory promised", "of", "accelerator", "agent")
     yield "NODES", columns, map(_node, document["nodes"])
     columns = ("lease", "controller", "since", "epoch", "trouble")
@@ -128,6 +129,12 @@ def _node(each: Doc) -> tuple[Any, ...]:
 def _node_state(each: Doc) -> str:
     duty = each.get("duty", "active")
     return each["state"] if duty == "active" else duty if each["state"] == "active" else f"{duty}, {each['state']}"
+
+
+def _quota(each: Doc) -> tuple[Any, ...]:
+    sized = each["dimension"].endswith("_bytes")
+    used, limit = (f"{each[name] >> 20} MiB" if sized else each[name] for name in ("used", "limit"))
+    return (each["scope"], each["dimension"], used, limit)
 
 
 def _lease(each: Doc) -> tuple[Any, ...]:

@@ -49,7 +49,9 @@ class Claim:
     """A key that only one owner can hold, taken and freed in the transaction that appends the event.
 
     Kinds: "hostname" (HOST:LISTEN_PORT), "address" (an instance's IPv6), "volume_writer" (volume id -> instance id),
-    "resource" (resource id -> source id), "subnet" (a node's subnet -> node id), "fence" (scheduler -> token).
+    "resource" (resource id -> source id), "subnet" (a node's subnet -> node id), "fence" (scheduler -> token),
+    "snapshot", "backup", "restore" (what is worked on -> the id of the work). Counted instead of owned are "use"
+    (holder -> how much of what it uses) and "limits" (scope -> how much it may): see `reconciler.core.quotas`.
     Freeing a claim that is not there, or that another owner holds, changes nothing; taking one's own again too.
     """
 
@@ -102,6 +104,7 @@ class Conflict:
 
     kind "version": `subject` is TYPE/ID, found/expected its versions; read again and decide anew.
     kind "claim": `subject` is KIND:KEY, `found` the owner; refuse.
+    kind "quota": `subject` is SCOPE:DIMENSION, `expected` how much more was asked for, `found` "USED of LIMIT"; refuse.
     kind "command_id": the id was used with another body; refuse.
     kind "batch": of an atomic batch in which the command `subject` conflicts; this one would have gone through.
     """

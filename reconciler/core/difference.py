@@ -28,6 +28,10 @@ VIEWS: Mapping[str, str] = {
     "nodes": "node",
     "tombstones": "tombstone",
     "acts": "act",
+    "quotas": "quota",
+    "snapshots": "snapshot",
+    "backups": "backup",
+    "restores": "restore",
 }
 """In the order in which one thing follows from another. Releases and revisions never change and are named by these."""
 

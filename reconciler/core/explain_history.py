@@ -15,6 +15,7 @@ from reconciler.core.events import Cause, Event
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Step
 from reconciler.core.model import KINDS, ResourceId
+from reconciler.core.quotas import written
 
 STEPS_MAX = 80
 
@@ -173,6 +174,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:24]}...{text[-24:]}"
 
 
+def _note(payload: Payload) -> str:
+    return f" ({payload['note']})" if payload.get("note") else ""
+
+
 _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "source.registered": lambda p: f"source {p['source_id']} registered: {p.get('url', '')} {p.get('branch', '')}",
     "revision.applied": _applied,
@@ -197,6 +202,15 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "app.unschedulable": lambda p: f"process {p['process']} cannot be placed: {p['reason']}: {p['message']}",
     "app.schedulable": lambda p: f"process {p['process']} can be placed again",
     "log.restored": lambda p: f"the log was restored from a backup ({p['reason']}); formerly {p['previous_log_id']}",
+    "snapshot.created": lambda p: f"snapshot {p['snapshot_id']} of {name_of(p['volume_id'])} asked for{_note(p)}",
+    "snapshot.status_changed": lambda p: f"snapshot {p['snapshot_id']} on {p['node_id']} is {status_text(p)}",
+    "backup.created": lambda p: f"backup {p['backup_id']} of {name_of(p['volume_id'])} asked for",
+    "backup.status_changed": lambda p: f"backup {p['backup_id']} by {p['node_id']} is {status_text(p)}",
+    "restore.created": lambda p: (
+        f"restore {p['restore_id']} of {p['origin_kind']} {p['origin_id']} into {name_of(p['volume_id'])} asked for"
+    ),
+    "restore.status_changed": lambda p: f"restore {p['restore_id']} on {p['node_id']} is {status_text(p)}",
+    "quota.set": lambda p: f"{p['scope']} may have {written(p['limits']) or 'as much as there is'}",
     "node.enrolled": lambda p: f"node {p['node_id']} enrolled with {p['memory_bytes'] >> 20} MiB for guests",
     "node.duty_changed": lambda p: f"node {p['node_id']} shall be {p['duty']}{_until(p)}: {p['reason']}",
     "suspension.begun": lambda p: f"{scope_label(p['scope'])} suspended{_until(p)}: {p['reason']}",

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_QUOTA = "ask for less or remove something there; `trueup status` shows what is used. Else have the quota raised: "
+_RAISED_IN = {"env": "its Environment manifest", "project": "--project-quota", "org": "--org-quota of the controller"}
+
 REMEDY_OF_REASON: Mapping[str, str] = {
+    **{
+        f"{level}_quota_exceeded:{dimension}": f"{_QUOTA}{place}"
+        for level, place in _RAISED_IN.items()
+        for dimension in ("instances", "memory_bytes")
+    },
     "image_pull_failed": "is the registry reachable from the node, and does the image exist there? It is tried again",
     "image_not_found": "the registry does not have this digest: push the image, or correct the manifest",
     "image_digest_mismatch": "what the registry sent is not what the manifest names: correct the digest",

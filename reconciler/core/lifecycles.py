@@ -15,6 +15,7 @@ from kit.errors import Bug
 from reconciler.core.events import Event
 
 Transitions = Mapping[str, frozenset[str]]
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ SUSPENSION: Transitions = _table(new="begun", begun="begun ended", ended="begun"
 HOLD: Transitions = _table(new="held", held="held ended", ended="held")
 
 # Work on data, done once by one node: waiting, at work, done or not done. What is refused before it begins fails from
-# queued. Trying again is another one, with its own id. No event tells them yet: these are what theirs will keep to.
+# queued. Trying again is another one, with its own id.
 _WORK = {"new": "queued", "queued": "running failed", "running": "succeeded failed", "failed": ""}
 SNAPSHOT: Transitions = _table(**_WORK, succeeded="deleted", deleted="")
 BACKUP: Transitions = _table(**_WORK, succeeded="pruned", pruned="")
@@ -125,9 +126,9 @@ LIFECYCLES = (
     Lifecycle("route at one edge", "route.status_changed", ROUTE),
     Lifecycle("secret", "secret.created, .updated, .retained, .deleted", SECRET),
     Lifecycle("volume", "volume.status_changed", VOLUME),
-    Lifecycle("snapshot", "no event yet", SNAPSHOT),
-    Lifecycle("backup", "no event yet", BACKUP),
-    Lifecycle("restore", "no event yet", RESTORE),
+    Lifecycle("snapshot", "snapshot.created, .status_changed", SNAPSHOT),
+    Lifecycle("backup", "backup.created, .status_changed", BACKUP),
+    Lifecycle("restore", "restore.created, .status_changed", RESTORE),
     Lifecycle("node", "node.enrolled, .state_changed", NODE),
     Lifecycle("node duty", "node.enrolled, .duty_changed", NODE_DUTY),
     Lifecycle("suspension", "suspension.begun, .ended", SUSPENSION),
@@ -137,18 +138,23 @@ LIFECYCLES = (
 
 def allowed(table: Transitions, before: str, after: str) -> bool:
     """A state that the table does not know allows nothing."""
-    return after in table.get(before, frozenset())
+    return after in table.get(before, _NOTHING)
 
 
 def require(table: Transitions, before: str, after: str, event: Event) -> None:
     """For a fold that meets what no command may have written: it must not guess, so its row goes into quarantine."""
-    if not allowed(table, before, after):
+    if after not in table.get(before, _NOTHING):
         raise Bug(
             f"fold event {event.event_id} ({event.event_type} of {event.aggregate_id})",
             f"nothing leads from {before or 'the beginning'} to {after}",
-            fix="find who wrote it with `trueup events --request`; append what corrects it, then rebuild the view",
+            fix="find who wrote it with `trueup events`; docs/runbooks/projection-wrong.md says how to go on",
             code="transition_invalid",
         )
+
+
+def secret_state(row: Mapping[str, Any] | None) -> str:
+    """Of a row of the view `resources`, in the words of SECRET."""
+    return "" if row is None else "retained" if row.get("retained") else "current"
 
 
 def release_states(deployments: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -80,7 +80,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
+    """`quota`: dimension (`reconciler.core.quotas.DIMENSIONS`) -> limit."""
+
     description: str = ""
+    quota: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

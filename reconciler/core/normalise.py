@@ -21,6 +21,7 @@ from reconciler.core.model import (
     VolumeSpec,
     VolumeUse,
 )
+from reconciler.core.quota_words import limits_of
 from reconciler.core.schema import pointer_join
 
 Note = Callable[[str, str, str, str], None]
@@ -48,8 +49,12 @@ def parse_duration(text: str) -> float:
     return round(int(text.removesuffix(unit)) * _SECONDS[unit], 3)
 
 
-def environment(spec: Document, _: Note) -> EnvironmentSpec:
-    return EnvironmentSpec(description=spec.get("description", ""))
+def environment(spec: Document, note: Note) -> EnvironmentSpec:
+    given = spec.get("quota", {})
+    for name in ("memory", "volumeSize"):
+        if name in given:
+            _size(given[name], 0, "0Mi", f"/spec/quota/{name}", note)
+    return EnvironmentSpec(description=spec.get("description", ""), quota=limits_of(given, parse_size))
 
 
 def volume(spec: Document, note: Note) -> VolumeSpec:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from kit.errors import Bug
-from reconciler.core.events import Event
+from reconciler.core.events import NEWEST, Event
 
 Doc = Mapping[str, Any]
 
@@ -55,17 +55,24 @@ def origin_of(event: Event) -> dict[str, Any]:
     return {"source_id": cause.source_id, "commit": cause.commit, "path": cause.path, "line": cause.line}
 
 
-def require_version_1(event: Event) -> None:
+def require_version(event: Event) -> None:
     """A fold that meets a version that it was not written for must not guess."""
-    require_version(event, newest=1)
-
-
-def require_version(event: Event, *, newest: int) -> None:
-    """For a fold that reads every version up to `newest`."""
-    if not 1 <= event.event_version <= newest:
+    if event.event_version != NEWEST.get(event.event_type, 1):
         raise Bug(
             f"fold event {event.event_id} ({event.event_type})",
             f"version {event.event_version} is not known to this projection",
             fix="run the version of trueup that wrote it, or a newer one, and rebuild the view",
             code="event_version_unknown",
         )
+
+
+def begun(row: Doc | None, event: Event) -> Doc:
+    """The row of a thing that never loses it. An event about one that nothing began is not one that a command wrote."""
+    if row is None:
+        raise Bug(
+            f"fold event {event.event_id} ({event.event_type} of {event.aggregate_id})",
+            "no event began it",
+            fix="find who wrote it with `trueup events`; docs/runbooks/projection-wrong.md says how to go on",
+            code="transition_invalid",
+        )
+    return row

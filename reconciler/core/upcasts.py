@@ -25,9 +25,7 @@ class Upcasts:
 
     def __init__(self, steps: Mapping[tuple[str, int], Upcast]) -> None:
         self._steps = dict(steps)
-
-    def __bool__(self) -> bool:
-        return bool(self._steps)
+        self.event_types = frozenset(event_type for event_type, _ in steps)
 
     def upcast(self, event_type: str, version: int, payload: Payload) -> tuple[int, Payload]:
         """The newest version and its payload. A version from the future has no step and stays as it is."""
@@ -57,13 +55,25 @@ def same(payload: Payload) -> Payload:
     return payload
 
 
-UPCASTS = Upcasts({("deployment.created", 1): same})
-"""Of this version of trueup. deployment.created, version 2: the reasons hold and hold_ended came in."""
+def _environment_without_quota(payload: Payload) -> Payload:
+    specs = {name: {**payload[name], "quota": {}} for name in ("spec", "previous_spec") if name in payload}
+    return {**payload, **specs}
+
+
+UPCASTS = Upcasts(
+    {
+        ("app.unschedulable", 1): same,  # version 2 knows the reasons of quotas
+        ("deployment.created", 1): same,  # version 2 knows the reasons hold and hold_ended
+        ("environment.created", 1): _environment_without_quota,
+        ("environment.updated", 1): _environment_without_quota,
+    }
+)
+"""Of this version of trueup."""
 
 
 def current(event: Event, upcasts: Upcasts = UPCASTS) -> Event:
     """The event as it would be written today; the same object when it is of the newest version already."""
-    if not upcasts:
+    if event.event_type not in upcasts.event_types:
         return event
     version, payload = upcasts.upcast(event.event_type, event.event_version, event.payload)
     return event if version == event.event_version else replace(event, event_version=version, payload=payload)

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from reconciler.core.projection import Projection
 from reconciler.core.projections import (
     acts,
+    copies,
     deployments,
     instances,
     nodes,
+    quotas,
     releases,
     resources,
     revisions,
@@ -30,6 +32,8 @@ _ALL: tuple[Projection, ...] = (
     nodes,
     tombstones,
     acts,
+    quotas,
+    *copies.VIEWS,
 )
 
 PROJECTIONS: Mapping[str, Projection] = {projection.name: projection for projection in _ALL}

@@ -9,6 +9,7 @@ from kit import logs
 from kit.clock import Clock
 from kit.errors import Bug, Refusal, Transient
 from reconciler.core.commands import Append, Appended, AppendResult, Conflict, Fence
+from reconciler.core.quotas import Exceeded
 from reconciler.ids import Ids
 from reconciler.ports import EventLog, Views, ViewSnapshot
 
@@ -63,6 +64,11 @@ class Appending:
                 return Recorded(result.last_event_id)
             if result.kind == "fence":
                 raise lease_lost(attempted, result)
+            if result.kind == "quota":
+                said = Exceeded.of(result)
+                raise Refusal(
+                    attempted, said.sentence, fix="ask for less, or have the quota raised", code="quota_exceeded"
+                )
             if result.kind == "claim":
                 raise Refusal(attempted, f"{result.subject} belongs to {result.found}", code="claim_taken")
             await self._catch_up(views, attempt)

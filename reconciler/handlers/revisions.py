@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kit import logs
 from kit.errors import Bug, Refusal, Transient
 from reconciler.core.commands import Append, Appended, Conflict, Fence, GitCommand
-from reconciler.core.decide import sources
+from reconciler.core.decide import quotas, sources
 from reconciler.core.decide.git import GitState, claim_finding, decide_refused, decide_revision
 from reconciler.core.events import Cause
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
@@ -86,6 +86,15 @@ class RevisionHandlers(Appending):
             return sources.decide_source(await self._views.get("sources", source.source_id), source, cause)
 
         return await self._one(f"register source {source.source_id}", ("sources",), decide)
+
+    async def set_quota(self, scope: str, limits: Mapping[str, int]) -> Recorded:
+        """`scope`: ORG or ORG/PROJECT."""
+        cause = Cause("system", "controller", scope.partition("/")[0])
+
+        async def decide() -> Append | None:
+            return quotas.decide_quota(await self._views.get("quotas", scope), scope, limits, cause)
+
+        return await self._one(f"set the quota of {scope}", ("quotas",), decide)
 
 
 def _git_state(snapshot: ViewSnapshot, revision: RevisionApplied | RevisionRefused) -> GitState:

@@ -22,6 +22,7 @@ from reconciler.core.explain_subjects import tell
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Evidence, Explanation
 from reconciler.core.model import ResourceId
+from reconciler.core.quotas import usage
 from reconciler.ports import Doc, Head, ViewSnapshot
 
 _SEEN_BY_SOURCE = "refused"  # said once, at the source
@@ -58,6 +59,7 @@ def status_document(
         "nodes": nodes,
         "routes": routes,
         "volumes": volumes,
+        "quotas": usage(snapshot.rows),
         "projections": [
             {
                 "view": view,

@@ -2,7 +2,8 @@
 
 Called by `reconciler.store.event_log` while it holds the lock of the head row, with everything that the batch depends
 on (`Known`). The commands are taken in order, each one seeing the effects of those before it; a command that conflicts
-leaves no trace. What comes out is written as it is.
+leaves no trace. What comes out is written as it is. Quotas (`reconciler.core.quotas`) are counted for each command, or
+for a whole atomic batch: what one of its commands gives back another may use, whichever comes first.
 
 An aggregate whose last life ended with TYPE.deleted does not exist, so `expected` 0 fits it; its aggregate_seq goes on
 counting, because (type, id, seq) is unique for ever.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.core import quotas
 from reconciler.core.commands import Append, Appended, AppendResult, Claim, Conflict
 from reconciler.core.events import Cause, NewEvent
 
@@ -76,17 +78,33 @@ class Placement:
     events: list[PlacedEvent] = field(default_factory=list)
     commands: dict[str, Recorded] = field(default_factory=dict)
     claims: dict[ClaimKey, tuple[str | None, int]] = field(default_factory=dict)
+    counted_before: dict[ClaimKey, str | None] = field(default_factory=dict)
 
     @property
     def conflicts(self) -> list[Conflict]:
         return [result for result in self.results if isinstance(result, Conflict)]
 
 
-def place(batch: Sequence[Append], known: Known) -> Placement:
+def place(batch: Sequence[Append], known: Known, *, whole: bool = False) -> Placement:
+    """`whole`: of a batch in which anything conflicts the caller keeps nothing."""
     placement = Placement()
+    grown: list[quotas.Moved] = []
     for append in batch:
-        placement.results.append(_place_one(append, known, placement))
+        counted = quotas.moved(append.free, append.take, known.claims)
+        result = _place_one(append, known, placement, counted, whole)
+        placement.results.append(result)
+        placed = isinstance(result, Appended) and not result.duplicate
+        grown.append(counted if placed else quotas.Moved({}, {}))
+    if whole and not placement.conflicts:
+        _judge_whole(batch, grown, known, placement)
     return placement
+
+
+def _judge_whole(batch: Sequence[Append], grown: Sequence[quotas.Moved], known: Known, placement: Placement) -> None:
+    found = quotas.to_blame(grown, placement.counted_before, known.claims)
+    if found is not None:
+        index, over = found
+        placement.results[index] = _over(batch[index], over)
 
 
 def place_units(
@@ -96,7 +114,7 @@ def place_units(
     whole, answers = Placement(), []
     for batch, atomic in units:
         before = known.copy() if atomic and len(batch) > 1 else known
-        part = place(batch, known)
+        part = place(batch, known, whole=atomic and len(batch) > 1)
         if atomic and part.conflicts:
             known = before
             answers.append(nothing_appended(part.results))
@@ -120,7 +138,7 @@ def nothing_appended(results: Sequence[AppendResult]) -> list[AppendResult]:
     ]
 
 
-def _place_one(append: Append, known: Known, placement: Placement) -> AppendResult:
+def _place_one(append: Append, known: Known, placement: Placement, counted: quotas.Moved, whole: bool) -> AppendResult:
     seen = known.commands.get(append.command_id)
     if seen is not None:
         return _seen_before(append, seen)
@@ -128,12 +146,14 @@ def _place_one(append: Append, known: Known, placement: Placement) -> AppendResu
         _fence_conflict(append, known.epochs)
         or _version_conflict(append, known.versions)
         or _claim_conflict(append, known.claims)
+        or (None if whole else _quota_conflict(append, known.claims, counted))
     )
     if conflict is not None:
         return conflict
     first = known.last_event_id + 1
     _place_events(append, known, placement)
     _move_claims(append, known, placement)
+    _move_counted(counted, known, placement)
     recorded = Recorded(append.body_hash, first, known.last_event_id)
     known.commands[append.command_id] = placement.commands[append.command_id] = recorded
     return Appended(append.command_id, first, known.last_event_id)
@@ -166,12 +186,23 @@ def _claim_conflict(append: Append, claims: Mapping[ClaimKey, str]) -> Conflict 
     freed = {(claim.kind, claim.key) for claim in append.free if claims.get((claim.kind, claim.key)) == claim.owner}
     taken: dict[ClaimKey, str] = {}
     for claim in append.take:
+        if claim.kind in quotas.KINDS:
+            continue
         key = (claim.kind, claim.key)
         owner = taken.get(key) or ("" if key in freed else claims.get(key, ""))
         if owner and owner != claim.owner:
             return Conflict(append.command_id, "claim", f"{claim.kind}:{claim.key}", claim.owner, owner)
         taken[key] = claim.owner
     return None
+
+
+def _quota_conflict(append: Append, claims: Mapping[ClaimKey, str], counted: quotas.Moved) -> Conflict | None:
+    over = quotas.exceeded(counted.grown, claims, counted.rows)
+    return None if over is None else _over(append, over)
+
+
+def _over(append: Append, over: quotas.Exceeded) -> Conflict:
+    return over.conflict(append.command_id)
 
 
 def _place_events(append: Append, known: Known, placement: Placement) -> None:
@@ -194,13 +225,31 @@ def _ended(event: NewEvent, before: Version) -> bool:
 
 def _move_claims(append: Append, known: Known, placement: Placement) -> None:
     for claim in append.free:
-        if known.claims.get((claim.kind, claim.key)) == claim.owner:
+        if claim.kind not in quotas.KINDS and known.claims.get((claim.kind, claim.key)) == claim.owner:
             del known.claims[(claim.kind, claim.key)]
             placement.claims[(claim.kind, claim.key)] = (None, known.last_event_id)
     for claim in append.take:
-        known.claims[(claim.kind, claim.key)] = claim.owner
-        placement.claims[(claim.kind, claim.key)] = (claim.owner, known.last_event_id)
+        if claim.kind not in quotas.KINDS:
+            known.claims[(claim.kind, claim.key)] = claim.owner
+            placement.claims[(claim.kind, claim.key)] = (claim.owner, known.last_event_id)
+
+
+def _move_counted(counted: quotas.Moved, known: Known, placement: Placement) -> None:
+    for key, text in counted.rows.items():
+        placement.counted_before.setdefault(key, known.claims.get(key))
+        placement.claims[key] = (text, known.last_event_id)
+        if text is None:
+            known.claims.pop(key, None)
+        else:
+            known.claims[key] = text
 
 
 def claims_of(batch: Iterable[Append]) -> list[Claim]:
-    return [claim for append in batch for claim in (*append.free, *append.take)]
+    """Every row of the claims that the batch depends on, those of the quotas included."""
+    found: list[Claim] = []
+    for claim in (each for append in batch for each in (*append.free, *append.take)):
+        if claim.kind in quotas.KINDS:
+            found += [Claim(kind, key, "") for kind, key in quotas.rows_for(claim)]
+        else:
+            found.append(claim)
+    return found

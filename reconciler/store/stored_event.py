@@ -70,7 +70,7 @@ class StoredEvent(Event):
         self.payload = payload
         self.size_bytes = size_bytes
         self._rest = rest
-        if UPCASTS:
+        if self.event_type in UPCASTS.event_types:
             self.event_version, self.payload = UPCASTS.upcast(self.event_type, self.event_version, payload)
 
     @property

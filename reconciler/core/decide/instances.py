@@ -16,7 +16,8 @@ from kit.codec import to_json
 from kit.errors import Refusal
 from kit.wire import InstanceReport
 from reconciler.core.acts import Order, cause_of
-from reconciler.core.commands import Append, Claim
+from reconciler.core.claims import as_claims, of_instance
+from reconciler.core.commands import Append
 from reconciler.core.events import Cause, NewEvent
 from reconciler.core.lifecycles import INSTANCE_STATUS, allowed
 
@@ -53,19 +54,11 @@ def decide_report(
         cause=cause,
         events=(NewEvent("instance", report.instance_id, "instance.status_changed", payload),),
         expected={("instance", report.instance_id): known.seq},
-        free=claims_of(known.row) if _is_gone(known, report) else (),
+        free=as_claims(of_instance(report.instance_id, known.row["app"], known.row["workload"]))
+        if _is_gone(known, report)
+        else (),
     )
     return append, Known(known.row, report.status, report.counter, known.seq + 1)
-
-
-def claims_of(row: Doc) -> tuple[Claim, ...]:
-    """What an instance holds until it is stopped for good."""
-    workload, owner = row["workload"], row["instance_id"]
-    writers = [mount["volume_id"] for mount in workload.get("mounts") or () if not mount.get("read_only")]
-    return (
-        Claim("address", workload["address"], owner),
-        *(Claim("volume_writer", volume_id, owner) for volume_id in sorted(writers)),
-    )
 
 
 def decide_stop(row: Doc | None, instance_id: str, order: Order) -> Append | Refusal:
@@ -91,7 +84,7 @@ def decide_stop(row: Doc | None, instance_id: str, order: Order) -> Append | Ref
         cause=cause_of(order, row["app"].split("/", 1)[0]),
         events=(NewEvent("instance", instance_id, "instance.desired_state_changed", payload),),
         expected={("instance", instance_id): row["aggregate_seq"]},
-        free=claims_of(row) if over else (),
+        free=as_claims(of_instance(instance_id, row["app"], row["workload"])) if over else (),
     )
 
 
@@ -111,5 +104,5 @@ def _refusal(known: Known, node_id: str, report: InstanceReport) -> Refusal | No
         why = f"the report is of epoch {report.epoch}, the instance is in epoch {row['epoch']}"
         return Refusal(attempted, why, code="epoch_stale")
     if not allowed(INSTANCE_STATUS, known.status, report.status):
-        return Refusal(attempted, f"it is {known.status}, which is final", code="transition_invalid")
+        return Refusal(attempted, f"it is {known.status or 'not seen yet'}", code="transition_invalid")
     return None

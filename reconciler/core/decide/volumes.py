@@ -14,6 +14,7 @@ from kit.errors import Refusal
 from kit.wire import VolumeReport
 from reconciler.core.commands import Append
 from reconciler.core.events import Cause, NewEvent
+from reconciler.core.lifecycles import VOLUME, allowed
 
 Doc = Mapping[str, Any]
 
@@ -31,6 +32,9 @@ def decide_volume_report(
         return None
     if tombstone is not None and report.status not in ("deleted", "failed"):
         return None
+    if here and row is not None and not allowed(VOLUME, row.get("status", ""), report.status):
+        attempted = f"record {report.status} of volume {report.volume_id} from node {node_id}"
+        return Refusal(attempted, f"it is {row.get('status') or 'not seen yet'} there", code="transition_invalid")
     payload = {
         "resource_id": report.volume_id,
         "node_id": node_id,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from kit.errors import Refusal
 from kit.wire import InstanceReport, InstanceStatus
+from reconciler.core import quotas
 from reconciler.core.commands import Append, Conflict, GitCommand
 from reconciler.core.decide.git import GitState, claim_finding, decide_revision
 from reconciler.core.decide.instances import Known, decide_report
@@ -82,7 +83,12 @@ def decided(
 
 
 def _claim_findings(rows: Rows, batch: Sequence[Append]) -> Iterator[Finding]:
-    """Hostnames that somebody else holds. That a resource belongs to another source, the decider has said already."""
+    """Hostnames that somebody else holds, and the quota. That a resource belongs to another source, the decider has
+    said already."""
+    over = quotas.judged(batch, quotas.counted_in(rows)) if quotas.limits_after(rows, batch) else None
+    if over is not None:
+        finding = claim_finding(over[1].conflict(over[0].command_id), batch)
+        yield from [finding] if finding else []
     taken = {claim.key: (append, claim) for append in batch for claim in append.take if claim.kind == "hostname"}
     freed = {(claim.key, claim.owner) for append in batch for claim in append.free}
     for owner, row in rows["resources"].items() if taken else ():

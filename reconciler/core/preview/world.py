@@ -17,6 +17,7 @@ from reconciler.core.events import Event
 from reconciler.core.model import NO_PART, ResourceId
 from reconciler.core.past import Past
 from reconciler.core.projection import Doc
+from reconciler.core.quotas import scope_of, used_by_instance
 from reconciler.core.scheduler.snapshot import Instance, Origin, Snapshot, read_snapshot
 from reconciler.core.views import PROJECTIONS
 
@@ -25,10 +26,17 @@ Rows = Mapping[str, Mapping[str, Doc]]
 
 @dataclass(slots=True)
 class Weight:
-    """Of the instances that are left out, by node: overhead of machines included, stopped ones not."""
+    """Of the instances that are left out. By node: overhead of machines included, stopped ones not."""
 
     instances: Counter[str] = field(default_factory=Counter)
     memory_bytes: Counter[str] = field(default_factory=Counter)
+    used: dict[str, Counter[str]] = field(default_factory=dict)
+    """ORG/PROJECT/ENV -> what counts for quotas."""
+
+    def count(self, row: Doc, sign: int = 1) -> None:
+        if row["desired"] != "stopped":
+            used = {name: sign * amount for name, amount in used_by_instance(row["workload"]["memory_bytes"]).items()}
+            self.used.setdefault(scope_of(row["app"]), Counter()).update(used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class World:
     def snapshot(self) -> Snapshot:
         """What the scheduler sees."""
         seen = read_snapshot(self.past.rows, self.past.event_id)
-        return replace(seen, instances=(*seen.instances, *self.standing))
+        return replace(seen, instances=(*seen.instances, *self.standing), used_beside=self.weight.used)
 
 
 def fold_appends(past: Past, batch: Iterable[Append]) -> None:
@@ -109,8 +117,10 @@ def _moving_rows(rows: Rows, moving: frozenset[str]) -> dict[str, dict[str, Doc]
 
 def _left_out(everything: Weight, moving: Iterable[Doc], overheads: Mapping[str, int]) -> Weight:
     """`everything` without what moves, and with the overheads."""
-    weight = Weight(everything.instances.copy(), everything.memory_bytes.copy())
+    used = {scope: counted.copy() for scope, counted in everything.used.items()}
+    weight = Weight(everything.instances.copy(), everything.memory_bytes.copy(), used)
     for row in moving:
+        weight.count(row, -1)
         if row["status"] != "stopped":
             weight.instances[row["node_id"]] -= 1
             weight.memory_bytes[row["node_id"]] -= row["workload"]["memory_bytes"]
@@ -144,6 +154,7 @@ def survey(rows: Rows) -> Survey:
     count, memory = weight.instances, weight.memory_bytes
     for row in rows["instances"].values():
         app, node_id = row["app"], row["node_id"]
+        weight.count(row)
         if row["status"] != "stopped":
             count[node_id] += 1
             memory[node_id] += row["workload"]["memory_bytes"]
@@ -193,4 +204,5 @@ def _standing(weight: Weight, overheads: Mapping[str, int]) -> Iterator[Instance
             drain_grace_s=0.0,
             workload=Workload("", "", "", "", "", memory_bytes - overheads.get(node_id, 0), 0.0, 0, ""),
             origin=Origin(""),
+            seq=0,
         )

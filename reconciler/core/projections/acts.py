@@ -11,12 +11,20 @@ from collections.abc import Mapping
 
 from reconciler.core.act_scopes import hold_key, node_key
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, require_version_1, stamped
+from reconciler.core.lifecycles import HOLD, SUSPENSION, require
+from reconciler.core.projection import Doc, require_version, stamped
 
 name = "acts"
 aggregate_types = frozenset({"node", "suspension", "app"})
 
 _ENDS = frozenset({"suspension.ended", "app.hold_ended", "app.deleted"})
+_STATE_TOLD = {
+    "suspension.begun": (SUSPENSION, "begun", "begun"),
+    "suspension.ended": (SUSPENSION, "begun", "ended"),
+    "app.held": (HOLD, "held", "held"),
+    "app.hold_ended": (HOLD, "held", "ended"),
+}
+"""table, the state of a row that is there, the state that the event tells."""
 _ACT_OF_DUTY: Mapping[str, str] = {"draining": "drain", "disabled": "disable"}
 
 
@@ -33,8 +41,11 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event)
     told = event.payload
+    if event.event_type in _STATE_TOLD:
+        table, on, after = _STATE_TOLD[event.event_type]
+        require(table, on if row else "", after, event)
     if event.event_type in _ENDS or told.get("duty") == "active":
         return None
     who = {"actor": event.cause.actor_id, "since": row["since"] if row else event.occurred_at}

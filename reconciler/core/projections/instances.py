@@ -2,7 +2,7 @@
 
 A row lives from instance.allocated until its status is stopped and it is not desired running. The same instance
 allocated again with a higher epoch starts with nothing observed; a report of an older epoch is about a run that is
-over.
+over. What neither `lifecycles.INSTANCE_DESIRED` nor INSTANCE_STATUS allows is not folded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, require_version_1, stamped
+from reconciler.core.lifecycles import INSTANCE_DESIRED, INSTANCE_STATUS, require
+from reconciler.core.projection import Doc, require_version, stamped
 
 name = "instances"
 aggregate_types = frozenset({"instance"})
@@ -36,13 +37,16 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event)
     if event.event_type == "instance.allocated":
+        again = row is not None and event.payload["epoch"] > row["epoch"]
+        require(INSTANCE_DESIRED, "" if row is None or again else row["desired"], "running", event)
         return stamped(row, event, {**event.payload, "desired": "running", "reason": "", **_NOTHING_OBSERVED})
     if row is None:
         return None  # over; the log keeps its history
     match event.event_type:
         case "instance.desired_state_changed":
+            require(INSTANCE_DESIRED, row["desired"], event.payload["desired"], event)
             wanted = {field: event.payload[field] for field in ("desired", "drain_grace_s", "reason")}
             return _unless_over(stamped(row, event, wanted))
         case "instance.status_changed":
@@ -54,6 +58,7 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
 def _observed(row: Doc, event: Event) -> Doc:
     if event.payload["epoch"] < row["epoch"]:
         return {}
+    require(INSTANCE_STATUS, row["status"], event.payload["status"], event)
     told = {field: event.payload[field] for field in _OBSERVED}
     return {**told, "status_event_id": event.event_id}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, origin_of, require_version_1, stamped
+from reconciler.core.lifecycles import RELEASE, require
+from reconciler.core.projection import Doc, origin_of, require_version, stamped
 
 name = "releases"
 aggregate_types = frozenset({"release"})
@@ -14,5 +15,6 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event)
+    require(RELEASE, "" if row is None else "available", "available", event)
     return stamped(row, event, {**event.payload, "commit": event.cause.commit, "origin": origin_of(event)})

@@ -4,7 +4,9 @@ plans.
 A row lives from KIND.created to KIND.deleted; what is reported of a resource after that changes nothing. `status` is
 what is observed: of an app the state of its current deployment, of a volume what its node says, of a route `failed`
 when one edge says so and `active` when all do; "" before anything is known. `hold`: an operator keeps the app on
-another release than Git's (absent or null: nobody does).
+another release than Git's (absent or null: nobody does). What the lifecycles of secret, volume and route do not allow
+is not folded. An app only repeats what its deployment says: a word that the deployment may not say puts that into
+quarantine (view `deployments`), and leaves the app as it was.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.core.events import Event
+from reconciler.core.lifecycles import DEPLOYMENT, HOLD, ROUTE, SECRET, VOLUME, allowed, require, secret_state
 from reconciler.core.model import KINDS, ResourceId
 from reconciler.core.projection import Doc, origin_of, require_version, stamped
 
@@ -24,6 +27,7 @@ _OF_KIND: Mapping[str, Mapping[str, Any]] = {
     "volume": {"home_node": ""},
 }
 
+_UNTOLD = {"status": ""}
 _DEPLOYMENT_EVENTS = frozenset({"deployment.created", "deployment.status_changed"})
 
 
@@ -34,16 +38,27 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version(event, newest=2 if event.event_type == "deployment.created" else 1)
+    require_version(event)
     if event.event_type in _DEPLOYMENT_EVENTS:
         return None if row is None else _deployment(row, event)
     kind, _, what = event.event_type.partition(".")
+    if kind == "secret":
+        _require_secret(row, what, event)
     if what == "created":
         return stamped(None, event, _fresh(key, kind, event))
     if row is None or what == "deleted":
         return None
     change = _CHANGES.get(what)
     return row if change is None else stamped(row, event, change(row, event))
+
+
+def _require_secret(row: Doc | None, what: str, event: Event) -> None:
+    """Every event about a secret tells its state."""
+    if row is not None or what == "created":
+        require(SECRET, secret_state(row), _SECRET_AFTER.get(what, "current"), event)
+
+
+_SECRET_AFTER = {"retained": "retained", "deleted": "removed"}
 
 
 def _fresh(key: str, kind: str, event: Event) -> dict[str, Any]:
@@ -87,7 +102,9 @@ def _status_changed(row: Doc, event: Event) -> Doc:
     if row["kind"] != "route":
         if told["node_id"] != row["home_node"]:
             return {}  # of a life before this one: the volume was declared anew and lives elsewhere
+        require(VOLUME, row["status"], told["status"], event)
         return {"status": told["status"], "observed": {k: told[k] for k in ("node_id", "status", "reason_detail")}}
+    require(ROUTE, row["observed"].get(told["edge_id"], _UNTOLD)["status"], told["status"], event)
     edge = {k: told[k] for k in ("status", "backends", "reason_detail")}
     observed = {**row["observed"], told["edge_id"]: edge}
     failed = any(each["status"] == "failed" for each in observed.values())
@@ -109,21 +126,29 @@ def _schedulable(row: Doc, event: Event) -> Doc:
 
 
 def _held(row: Doc, event: Event) -> Doc:
+    require(HOLD, _hold_state(row), "held", event)
     names = ("release_id", "defied_release_id", "defied_commit", "replicas", "reason", "until")
     return {"hold": {**{name: event.payload[name] for name in names}, "actor": event.cause.actor_id}}
 
 
 def _hold_ended(row: Doc, event: Event) -> Doc:
+    require(HOLD, _hold_state(row), "ended", event)
     return {"hold": None}
+
+
+def _hold_state(row: Doc) -> str:
+    return "held" if row.get("hold") else ""
 
 
 def _deployment(row: Doc, event: Event) -> Doc:
     """An older deployment's end says nothing about the app."""
     told = event.payload
     if event.event_type == "deployment.created":
+        if row["deployment_id"] == told["deployment_id"]:
+            return row
         changes = {"release_id": told["release_id"], "deployment_id": told["deployment_id"], "status": "rolling"}
         return stamped(row, event, changes, own=False)
-    if row["deployment_id"] != told["deployment_id"]:
+    if row["deployment_id"] != told["deployment_id"] or not allowed(DEPLOYMENT, row["status"], told["status"]):
         return row
     return stamped(row, event, {"status": told["status"]}, own=False)
 

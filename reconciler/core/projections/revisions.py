@@ -1,13 +1,13 @@
 """View `revisions`: every commit that was looked at, SOURCE@COMMIT. Read by the Git loop, the status and `explain`.
 
-refused -> applied -> converged. A refused commit may be applied later (a guard was lifted); an applied one is never
-refused.
+Each event is named after the state that it leads to: `lifecycles.REVISION`.
 """
 
 from __future__ import annotations
 
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, require_version_1, stamped
+from reconciler.core.lifecycles import REVISION, require
+from reconciler.core.projection import Doc, require_version, stamped
 
 name = "revisions"
 aggregate_types = frozenset({"revision"})
@@ -18,17 +18,10 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
-    match event.event_type:
-        case "revision.refused":
-            return _looked_at(row, event, {"status": "refused", "changes": []})
-        case "revision.applied":
-            return _looked_at(row, event, {"status": "applied"})
-        case "revision.converged" if row is not None:
-            return stamped(row, event, {"status": "converged", "seconds": event.payload["seconds"]})
-        case _:
-            return row
-
-
-def _looked_at(row: Doc | None, event: Event, more: Doc) -> Doc:
-    return stamped(row, event, {**event.payload, **more, "at": event.occurred_at, "seconds": None})
+    require_version(event)
+    status = event.event_type.removeprefix("revision.")
+    require(REVISION, "" if row is None else row["status"], status, event)
+    if status == "converged":
+        return stamped(row, event, {"status": status, "seconds": event.payload["seconds"]})
+    looked_at = {"changes": [], **event.payload, "status": status, "at": event.occurred_at, "seconds": None}
+    return stamped(row, event, looked_at)

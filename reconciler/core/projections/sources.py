@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from reconciler.core.act_scopes import source_scope
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, require_version_1, stamped
+from reconciler.core.lifecycles import SOURCE, require
+from reconciler.core.projection import Doc, require_version, stamped
 
 name = "sources"
 aggregate_types = frozenset({"source", "revision", "suspension"})
@@ -25,8 +26,9 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event)
     if event.event_type == "source.registered":
+        require(SOURCE, "" if row is None else "active", "active", event)
         fresh = {"applied_commit": "", "refused_commit": "", "refused_event_id": 0} if row is None else {}
         return stamped(row, event, {**fresh, **event.payload})
     if row is None:

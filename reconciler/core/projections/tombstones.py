@@ -7,7 +7,7 @@ declared anew under the same id may by then have another home.
 from __future__ import annotations
 
 from reconciler.core.events import Event
-from reconciler.core.projection import Doc, require_version_1, stamped
+from reconciler.core.projection import Doc, require_version, stamped
 
 name = "tombstones"
 aggregate_types = frozenset({"volume"})
@@ -22,7 +22,7 @@ def keys(event: Event) -> frozenset[str]:
 
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
-    require_version_1(event)
+    require_version(event)
     if event.event_type == "volume.deleted":
         return stamped(None, event, {"resource_id": event.payload["resource_id"], "node_id": event.payload["node_id"]})
     return None if event.payload["status"] == "deleted" else row

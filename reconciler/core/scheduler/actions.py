@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from reconciler.core.commands import Claim
 from reconciler.core.scheduler.snapshot import Origin
 from reconciler.core.scheduler.target import Target
 from reconciler.core.scheduler.times import Times
@@ -27,7 +28,8 @@ class Allocate:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """`free`: the instance has stopped already, and gives back its address and volumes with this."""
+    """`free`: what the instance gives back with this: its use of quotas when it shall be stopped, its address and
+    volumes too when it has stopped already. `seq`: its version, so that this is decided anew when it moved on."""
 
     instance_id: str
     node_id: str
@@ -36,7 +38,8 @@ class Drain:
     reason: str
     reason_code: str
     origin: Origin
-    free: tuple[str, tuple[str, ...]] | None = None  # address, ids of the volumes that it wrote
+    seq: int
+    free: tuple[Claim, ...] = ()
 
     def __str__(self) -> str:
         verb = "drain" if self.desired == "draining" else "stop"

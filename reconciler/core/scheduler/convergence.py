@@ -14,18 +14,20 @@ from kit.canonical import digest
 from reconciler.core.act_scopes import hold_key, suspensions_of
 from reconciler.core.commands import Append
 from reconciler.core.events import Cause, NewEvent
+from reconciler.core.lifecycles import REVISION, allowed
 from reconciler.core.model import ResourceId
 from reconciler.core.scheduler.record import ACTOR
 
 Doc = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Doc]]
+_UNKNOWN: Doc = {"status": ""}
 
 
 def applied_revisions(rows: Rows) -> frozenset[str]:
     """Those that wait for convergence."""
     newest = {f"{key}@{source.get('applied_commit')}" for key, source in rows["sources"].items()}
     revisions = rows["revisions"]
-    return frozenset(key for key in newest if key in revisions and revisions[key]["status"] == "applied")
+    return frozenset(key for key in newest if allowed(REVISION, revisions.get(key, _UNKNOWN)["status"], "converged"))
 
 
 def converged(rows: Rows, matching: frozenset[str], begun_s: Mapping[str, float], now_s: float) -> Iterable[Append]:

@@ -30,7 +30,7 @@ def current_status(
         yield _status(deployment, "succeeded", f"{count} of {count} instances are ready", times, now_s)
         return
     broken = [group.why_broken for group in groups if isinstance(group, Group) and group.why_broken]
-    if broken and deployment.status == "rolling":
+    if broken and allowed(DEPLOYMENT, deployment.status, "failed"):
         yield _status(deployment, "failed", "; ".join(broken), times, now_s)
 
 

@@ -3,6 +3,7 @@
 Every instance that has a row is in exactly one bucket:
 
 lost       its node is offline and it was to run
+given_up   its node is offline, and it shall not run any more: another took its place
 leaving    draining, or told to stop
 outdated   to run, but of another spec_hash than the present target, or on a node that it shall leave (`displaced`)
 ready, starting, failed    to run, of the present target: ready; on its way; crashed and waiting for its agent
@@ -34,6 +35,7 @@ class Group:
     replicas: int
     target: Target
     lost: Bucket = ()
+    given_up: Bucket = ()
     leaving: Bucket = ()
     outdated: Bucket = ()
     ready: Bucket = ()
@@ -147,7 +149,8 @@ def _bucket(
     snapshot: Snapshot, app: App, instance: Instance, target: Target, leaves: bool, times: Times, now_s: float
 ) -> tuple[str, str]:
     if instance.desired != "running":
-        return "leaving", ""
+        away = instance.desired == "stopped" and snapshot.offline(instance.node_id) and instance.live
+        return "given_up" if away else "leaving", ""
     if snapshot.offline(instance.node_id) and instance.live:
         return "lost", ""
     if leaves or (instance.spec_hash != target.spec_hash and not app.suspended):

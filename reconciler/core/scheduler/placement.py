@@ -1,10 +1,10 @@
 """On which node, and at which address. Called by `schedule`; it carries what this pass has placed already.
 
-Hard: the node is active and on duty; the memory of everything that is not stopped there, overhead included, stays
-within the node's; a volume's home; one writer per volume, and none beside it. Soft, in this order: away from nodes
-where the group broke; spread over nodes those that will stay, then all, so that a rollout ends as spread as it began;
-least memory used. A tie goes to the lowest node id, so that the same snapshot gives
-the same placement.
+Before all, the quotas (`quota`). Hard: the node is active and on duty; the memory of everything that is not stopped
+there, overhead included, stays within the node's; a volume's home; one writer per volume, and none beside it. Soft, in
+this order: away from nodes where the group broke; spread over nodes those that will stay, then all, so that a rollout
+ends as spread as it began; least memory used. A tie goes to the lowest node id, so that the same snapshot gives the
+same placement.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from reconciler.core.scheduler.groups import Group
 from reconciler.core.scheduler.limits import FIRST_HOST
+from reconciler.core.scheduler.quota import QuotaRoom
 from reconciler.core.scheduler.snapshot import Instance, Node, Snapshot
 
 _MEBIBYTE = 1 << 20
@@ -54,10 +55,12 @@ class Placement:
         self._addresses = {each.workload.address for each in snapshot.instances}
         self._mounted = {(m.volume_id, m.read_only, each.instance_id) for each in live for m in each.mounts}
         self._given = 0
+        self.quota = QuotaRoom(snapshot)
 
-    def place(self, group: Group) -> Place | NoPlace:
-        """Finds a place and takes it."""
-        node = self._find(group, leaving=())
+    def place(self, group: Group, giving_way: Iterable[Instance] = ()) -> Place | NoPlace:
+        """Finds a place and takes it. `giving_way`: lost ones that are stopped when this one is placed; they do not
+        count for the quota."""
+        node = self._find(group, leaving=(), giving_way=tuple(giving_way))
         if isinstance(node, NoPlace):
             return node
         address = self._address(node)
@@ -70,10 +73,19 @@ class Placement:
 
     def could_place(self, group: Group, leaving: Iterable[Instance]) -> NoPlace | None:
         """None when there is a place once `leaving` are gone. Takes nothing."""
-        node = self._find(group, tuple(leaving))
+        node = self._find(group, leaving=tuple(leaving), giving_way=tuple(leaving))
         return node if isinstance(node, NoPlace) else None
 
-    def _find(self, group: Group, leaving: tuple[Instance, ...]) -> Node | NoPlace:
+    def could_move(self, group: Group) -> NoPlace | None:
+        """None when there is a place for another one beside those that have to leave their node; the quota may count
+        one of them as gone. Takes nothing."""
+        node = self._find(group, leaving=(), giving_way=self.quota.going(group))
+        return node if isinstance(node, NoPlace) else None
+
+    def _find(self, group: Group, *, leaving: tuple[Instance, ...], giving_way: tuple[Instance, ...]) -> Node | NoPlace:
+        shortage = self.quota.shortage(group, giving_way)
+        if shortage is not None:
+            return NoPlace(shortage.reason, shortage.message)
         nodes = self._snapshot.nodes.values()
         active = [node for node in nodes if node.takes_more]
         refusal = self._volume_refusal(group, leaving)
@@ -159,6 +171,7 @@ class Placement:
 
     def _take(self, group: Group, node: Node, address: str, volumes: list[str]) -> None:
         self._given += 1
+        self.quota.take(group)
         self._used[node.node_id] += group.target.workload.memory_bytes + node.overhead_bytes
         self._members[node.node_id, group.app.app_id, group.process] += 1
         self._placed[node.node_id, group.app.app_id, group.process] += 1

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from kit.canonical import digest
 from kit.codec import to_json
+from reconciler.core.claims import as_claims, of_instance
 from reconciler.core.commands import Append, Claim
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause, NewEvent, newest_version
 from reconciler.core.scheduler.actions import (
     Actions,
     Allocate,
@@ -108,31 +109,22 @@ def _allocate(action: Allocate, basis: Basis) -> Append:
         ],
     }
     body = {key: value for key, value in payload.items() if key != "instance_id"}
-    writers = sorted({mount.volume_id for mount in workload.mounts if not mount.read_only})
     return Append(
         command_id=f"allocate-{digest([body, basis], length=32)}",
         body_hash=digest(body),
         cause=scheduler_cause(action.origin),
         events=(NewEvent("instance", action.instance_id, "instance.allocated", payload),),
         expected={("instance", action.instance_id): 0},
-        take=(
-            Claim("address", action.address, action.instance_id),
-            *(Claim("volume_writer", volume_id, action.instance_id) for volume_id in writers),
-        ),
+        take=as_claims(of_instance(action.instance_id, action.app, payload["workload"])),
     )
 
 
 def _drain(action: Drain, basis: Basis) -> Append:
     names = ("instance_id", "node_id", "desired", "drain_grace_s", "reason", "reason_code")
     payload = {name: getattr(action, name) for name in names}
-    append = _one(
-        NewEvent("instance", action.instance_id, "instance.desired_state_changed", payload), action.origin, basis
-    )
-    if action.free is None:
-        return append
-    address, volumes = action.free
-    claims = [("address", address), *(("volume_writer", volume_id) for volume_id in sorted(volumes))]
-    return replace(append, free=tuple(Claim(kind, key, action.instance_id) for kind, key in claims))
+    event = NewEvent("instance", action.instance_id, "instance.desired_state_changed", payload)
+    expected = {("instance", action.instance_id): action.seq}
+    return replace(_one(event, action.origin, basis), expected=expected, free=action.free)
 
 
 def _deployment(action: DeploymentStatus, basis: Basis) -> Append:
@@ -154,4 +146,5 @@ def _schedulability(action: Schedulability, basis: Basis) -> Append:
     if not action.reason:
         return _one(NewEvent("app", action.app, "app.schedulable", payload), action.origin, basis)
     said = {**payload, "reason": action.reason, "message": action.message}
-    return _one(NewEvent("app", action.app, "app.unschedulable", said), action.origin, basis)
+    version = newest_version("app.unschedulable")
+    return _one(NewEvent("app", action.app, "app.unschedulable", said, version), action.origin, basis)

@@ -8,6 +8,9 @@ Broken new instances are drained as soon as enough others serve; the deployment 
 a time, with growing delays (`limits.retry_delay_s`). Where nothing else serves, they stay with their agents until the
 next try is due.
 
+Where a quota leaves no room for the surge of an update, an old one is drained first, one at a time, provided that its
+successor fits then; otherwise the old ones stay.
+
 Stateful (it mounts a volume). At most one instance exists. The old one is drained when the new one could be placed, and
 the new one is allocated when the old one has stopped.
 
@@ -24,9 +27,11 @@ from dataclasses import dataclass
 
 from reconciler.core.scheduler.groups import Bucket, Group
 from reconciler.core.scheduler.limits import retry_delay_s
+from reconciler.core.scheduler.quota import Room
 from reconciler.core.scheduler.snapshot import Instance
 from reconciler.core.scheduler.times import Broken
 
+_PLENTY = Room()
 _NOT_SERVING = ("failed", "", "preparing", "booting", "draining", "stopped", "unready")
 _RANK = {status: rank for rank, status in enumerate(_NOT_SERVING)}
 
@@ -41,8 +46,10 @@ class Steps:
     wake_at_s: float | None = None
 
 
-def stateless_steps(group: Group, broken: Broken | None, now_s: float, movable: bool = True) -> Steps:
-    """`broken`: what broke in this deployment so far, the present ones included."""
+def stateless_steps(
+    group: Group, broken: Broken | None, now_s: float, movable: bool = True, quota: Room = _PLENTY
+) -> Steps:
+    """`broken`: what broke in this deployment so far, the present ones included. `quota`: what it leaves room for."""
     due_s = broken.last_s + retry_delay_s(len(broken.instance_ids)) if broken else now_s
     drains = _Drains(group)
     drains.surplus()
@@ -51,10 +58,14 @@ def stateless_steps(group: Group, broken: Broken | None, now_s: float, movable: 
     surge = group.target.process.update.surge
     limit = group.replicas + max(surge, 0) if group.replicas else 0
     room = limit - len(group.live)
+    if (group.outdated or group.leaving or drains.chosen) and (quota.count or quota.swaps):
+        room = min(room, quota.count)  # an update goes on with what there is; anything else says what is missing
     drains.in_the_way(wanted - room)
     drains.replaced()
     if surge < 1:
         drains.gap(wanted, movable)
+    elif not quota.count and quota.swaps:
+        drains.gap(wanted, movable, "; the quota leaves no room for a surge, so it is drained first")
     return Steps(drains.chosen, max(0, min(wanted, room)), due_s if broken and due_s > now_s else None)
 
 
@@ -105,24 +116,23 @@ class _Drains:
         if len(ready) + len(group.done) >= group.replicas:
             self._replace(_expendable(self._idle_outdated()), len(group.outdated))
 
-    def gap(self, wanted: int, movable: bool) -> None:
+    def gap(self, wanted: int, movable: bool, why: str = "") -> None:
         """Without surge one old instance goes first, when everything new so far is ready and nothing is leaving."""
         group = self._group
         moving = group.starting or group.failed or group.broken or any(each.live for each in group.leaving)
         full = len(group.live) >= group.replicas
         if wanted and full and not moving and not self._found:
-            self._replace(
-                [each for each in _expendable(group.outdated) if movable or each.instance_id not in group.displaced], 1
-            )
+            going = [each for each in _expendable(group.outdated) if movable or each.instance_id not in group.displaced]
+            self._replace(going, 1, why)
 
     def _idle_outdated(self) -> Bucket:
         return tuple(each for each in self._group.outdated if each.status != "ready")
 
-    def _replace(self, candidates: Iterable[Instance], count: int) -> None:
+    def _replace(self, candidates: Iterable[Instance], count: int, why: str = "") -> None:
         by = f"replaced by release {self._group.app.deployment.release_id}"
         fresh = [each for each in candidates if each not in self]
         for instance in fresh[: max(count, 0)]:
-            self._take([instance], 1, self._group.displaced.get(instance.instance_id, by))
+            self._take([instance], 1, self._group.displaced.get(instance.instance_id, by) + why)
 
     def _take(self, candidates: Iterable[Instance], count: int, reason: str) -> None:
         fresh = [each for each in candidates if each not in self]
@@ -150,5 +160,5 @@ def stateful_steps(group: Group, replaceable: bool) -> Steps:
         reason = f"replaced by release {group.app.deployment.release_id}"
         going = group.outdated if replaceable or group.current else ()
         return Steps(tuple((each, reason) for each in going))
-    present = [*running, *group.lost, *(each for each in group.leaving if each.live)]
+    present = [*running, *group.lost, *group.given_up, *(each for each in group.leaving if each.live)]
     return Steps(allocate=0 if present else 1)

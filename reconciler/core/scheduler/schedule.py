@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from kit.codec import to_json
+from reconciler.core.claims import as_claims, of_instance
 from reconciler.core.scheduler.actions import (
     Actions,
     Allocate,
@@ -127,24 +129,20 @@ class _Pass:
 
     def _stateless(self, group: Group) -> NoPlace | None:
         broken = self._times.broken.get((group.app.deployment.deployment_id, group.process))
-        blocked = self._placement.could_place(group, ()) if group.displaced else None
-        steps = stateless_steps(group, broken, self._now_s, movable=blocked is None)
+        quota = self._placement.quota.room(group)
+        blocked = self._placement.could_move(group) if group.displaced else None
+        steps = stateless_steps(group, broken, self._now_s, movable=blocked is None, quota=quota)
         self._drain_steps(group, steps)
         placed, why = self._allocate_steps(group, steps.allocate)
-        present = len(group.ready) + len(group.starting) + len(group.failed) + len(group.done) + placed
-        self._replace_lost(group, present)
-        return why or blocked
-
-    def _replace_lost(self, group: Group, present: int) -> None:
-        """A lost instance is given up when another takes its place. While none can be placed it stays wanted: the
-        node may only be cut off from here, and its instances serve on."""
-        lost = sorted(group.lost, key=lambda each: each.instance_id)
-        for instance in lost[: max(0, present + len(lost) - group.replicas)]:
+        for instance in _given_up(group, placed):
             self._stop_one(instance, f"node {instance.node_id} is offline", "node_offline", group.app.deployment.origin)
+        return why or blocked
 
     def _stateful(self, group: Group) -> NoPlace | None:
         stranded = [
-            each for each in (*group.lost, *group.leaving) if self._snapshot.offline(each.node_id) and each.live
+            each
+            for each in (*group.lost, *group.given_up, *group.leaving)
+            if self._snapshot.offline(each.node_id) and each.live
         ]
         blocked = self._placement.could_place(group, group.outdated) if group.replicas and group.outdated else None
         steps = stateful_steps(group, replaceable=blocked is None)
@@ -167,7 +165,7 @@ class _Pass:
         for placed in range(count):
             if self._full():
                 return placed, None
-            place = self._placement.place(group)
+            place = self._placement.place(group, giving_way=_given_up(group, placed + 1))
             if isinstance(place, NoPlace):
                 return placed, place
             self._allocate_one(group, place)
@@ -227,8 +225,17 @@ def _running(groups: ByGroup) -> Mapping[str, Sequence[str]]:
     return found
 
 
+def _given_up(group: Group, placed: int) -> list[Instance]:
+    """A lost instance is given up when another takes its place. While none can be placed it stays wanted: the node may
+    only be cut off from here, and its instances serve on."""
+    present = len(group.ready) + len(group.starting) + len(group.failed) + len(group.done) + placed
+    lost = sorted(group.lost, key=lambda each: each.instance_id)
+    return [] if group.stateful else lost[: max(0, present + len(lost) - group.replicas)]
+
+
 def _drain(instance: Instance, desired: str, reason: str, reason_code: str, origin: Origin | None) -> Drain:
-    writes: Sequence[str] = [mount.volume_id for mount in instance.mounts if not mount.read_only]
+    held = of_instance(instance.instance_id, instance.app, to_json(instance.workload))
+    given_back = {key: owner for key, owner in held.items() if not instance.live or key[0] == "use"}
     return Drain(
         instance_id=instance.instance_id,
         node_id=instance.node_id,
@@ -237,5 +244,6 @@ def _drain(instance: Instance, desired: str, reason: str, reason_code: str, orig
         reason=reason,
         reason_code=reason_code,
         origin=origin or instance.origin,
-        free=None if instance.live else (instance.workload.address, tuple(writes)),
+        seq=instance.seq,
+        free=as_claims(given_back) if desired == "stopped" else (),
     )

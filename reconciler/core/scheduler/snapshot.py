@@ -10,7 +10,7 @@ whatever Git has said since; one that Git declared later is not there at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kit.codec import from_json
@@ -19,11 +19,23 @@ from kit.wire import MACHINE_OVERHEAD_BYTES, Mount, Workload
 from reconciler.core.act_scopes import app_scope, env_scope
 from reconciler.core.acts import replicas_of
 from reconciler.core.model import AppSpec, ResourceId
+from reconciler.core.quotas import limits_of
 
 Doc = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Doc]]
 
-VIEWS = ("acts", "deployments", "instances", "nodes", "releases", "resources", "revisions", "sources", "tombstones")
+VIEWS = (
+    "acts",
+    "deployments",
+    "instances",
+    "nodes",
+    "quotas",
+    "releases",
+    "resources",
+    "revisions",
+    "sources",
+    "tombstones",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,7 @@ class Instance:
     drain_grace_s: float
     workload: Workload
     origin: Origin
+    seq: int
     deployment_id: str = ""
     secrets: tuple[Secret, ...] = ()
 
@@ -127,9 +140,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything is sorted by id. `homes`: volume id -> home node, "" before it is placed. `tombstones`: (volume id,
-    node) whose data is still to be deleted. `apps_known`: ids of all apps with a row, the unreadable ones included, and
-    of those that Git has removed while they are suspended."""
+    """Everything is sorted by id. `limits`: scope -> its quota, where there is one. `homes`: volume id -> home node, ""
+    before it is placed. `tombstones`: (volume id, node) whose data is still to be deleted. `apps_known`: ids of all
+    apps with a row, the unreadable ones included, and of those that Git has removed while they are suspended."""
 
     event_id: int
     apps: Mapping[str, App]
@@ -141,7 +154,10 @@ class Snapshot:
     homes: Mapping[str, str]
     volume_origins: Mapping[str, Origin]
     tombstones: frozenset[tuple[str, str]]
+    limits: Mapping[str, Mapping[str, int]]
     unreadable: Mapping[str, str]  # id -> why
+    used_beside: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """ORG/PROJECT/ENV -> what counts for quotas besides `instances`: of apps that a preview leaves out."""
 
     def offline(self, node_id: str) -> bool:
         """A node that is not known is not offline: unknown is not absent."""
@@ -174,6 +190,7 @@ def read_snapshot(rows: Rows, event_id: int) -> Snapshot:
         homes={volume_id: row.get("home_node") or "" for volume_id, row in volumes.items()},
         volume_origins={volume_id: _origin(row, volume_id) for volume_id, row in volumes.items()},
         tombstones=frozenset((row["resource_id"], row["node_id"]) for row in rows["tombstones"].values()),
+        limits=limits_of(rows),
         unreadable=unreadable,
     )
 
@@ -289,6 +306,7 @@ def _instance(row: Doc) -> Instance:
         origin=_origin(row, row["app"]),
         deployment_id=row["deployment_id"],
         secrets=tuple(Secret(each["resource_id"], each["version_id"], each["blob"]) for each in row["secrets"]),
+        seq=row["aggregate_seq"],
     )
 
 

@@ -182,19 +182,27 @@ async def test_claims_are_rebuilt_from_the_log(store: Store, superuser_url: str)
         Claim("subnet", "fd00::/64", "node-a"),
         Claim("address", "fd00::1", "i-1"),
         Claim("volume_writer", VOLUME, "i-1"),
+        Claim("use", ROUTE, "acme/shop/prod routes=1"),
+        Claim("use", "i-1", "acme/shop/prod instances=1 memory_bytes=134217728"),
+        Claim("limits", "acme/shop", "routes=20 volume_bytes=1099511627776"),
         Claim("fence", "scheduler", "token"),
     ]
-    events = [new_event(kind) for kind in ("route.created", "node.enrolled", "instance.allocated")]
+    events = [new_event(kind) for kind in ("route.created", "node.enrolled", "instance.allocated", "quota.set")]
     await store.log.append([command(*events, take=right)])
     (found,) = await store.rebuild_views(["claims"], verify=True)
     assert found.keys == ()
     before = await claims_of(superuser_url)
     await execute(superuser_url, "DELETE FROM claims WHERE kind = 'address'")
     await execute(superuser_url, "UPDATE claims SET owner = 'another' WHERE kind = 'hostname'")
+    assert before["quota", "acme/shop"] == (
+        "routes=20 volume_bytes=1099511627776 | instances=1 memory_bytes=134217728 routes=1"
+    )
+    await execute(superuser_url, "UPDATE claims SET owner = ' | routes=9' WHERE kind = 'quota' AND key = 'acme'")
     await execute(superuser_url, "INSERT INTO claims VALUES ('volume_writer', 'gone', 'i-0', 1)")
     expected = (
         ("address:fd00::1", "missing"),
         ("hostname:www.example.org:443", "wrong"),
+        ("quota:acme", "wrong"),
         ("volume_writer:gone", "extra"),
     )
     (found,) = await store.rebuild_views(["claims"], verify=True)

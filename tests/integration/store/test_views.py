@@ -14,8 +14,8 @@ import pytest
 
 from kit.errors import Bug, Transient
 from reconciler.core.events import Event
+from reconciler.core.past import Past
 from reconciler.core.projection import Doc, Projection
-from reconciler.core.replay import replay
 from reconciler.core.views import PROJECTIONS
 from reconciler.store import rebuild, view_writer, views
 from reconciler.store.settings import StoreSettings
@@ -37,18 +37,26 @@ async def all_as_text(url: str) -> dict[str, list[tuple[str, str, int]]]:
     return {name: await rows_as_text(url, name) for name in PROJECTIONS}
 
 
+def folded(events: Sequence[Event]) -> dict[str, dict[str, Doc]]:
+    """What the pure folds make of a log in which some rows go into quarantine."""
+    past = Past()
+    past.fold(events)
+    return past.rows
+
+
 async def append_all_kinds(store: Store, rounds: int = 1) -> None:
     rng = random.Random(rounds)
     kinds = sorted(PAYLOADS)
     for _ in range(rounds):
         rng.shuffle(kinds)
+        kinds.sort(key=lambda kind: not kind.endswith((".created", ".enrolled", ".allocated", ".registered")))
         await store.log.append([command(*(new_event(kind) for kind in kinds))])
 
 
 async def test_what_is_stored_is_what_the_pure_fold_gives(store: Store) -> None:
     await append_all_kinds(store, 5)
     await store.writer.catch_up()
-    expected = replay(await store.log.read(0, limit=10_000))
+    expected = folded(await store.log.read(0, limit=10_000))
     snapshot = await store.views.snapshot(PROJECTIONS)
     assert snapshot.rows == expected
     assert snapshot.event_id == (await store.log.head()).last_event_id
@@ -68,12 +76,12 @@ async def test_P1_a_rebuild_equals_the_incremental_result_byte_for_byte(store: S
 
 async def test_P1_a_rebuild_mends_what_is_wrong(store: Store, superuser_url: str) -> None:
     await append_all_kinds(store, 2)
-    await store.log.append([command(node_event("n1"), new_event("node.enrolled", node_id="n1"))])
+    await store.log.append([command(*_nodes("n0", "n1"), node_event("n1"))])
     await store.writer.catch_up()
     before = await rows_as_text(superuser_url, "nodes")
     admin = await asyncpg.connect(superuser_url, server_settings={"search_path": "trueup"})
     await admin.execute("UPDATE view_nodes SET doc = doc || '{\"cpu\": 99}' WHERE key = 'n1'")
-    await admin.execute("DELETE FROM view_nodes WHERE key = 'node-a'; INSERT INTO view_nodes VALUES ('ghost', '{}', 1)")
+    await admin.execute("DELETE FROM view_nodes WHERE key = 'n0'; INSERT INTO view_nodes VALUES ('ghost', '{}', 1)")
     await admin.close()
     assert await store.rebuild("nodes") == 3
     assert await rows_as_text(superuser_url, "nodes") == before
@@ -106,7 +114,7 @@ async def test_a_rebuild_while_events_arrive_loses_none(store: Store) -> None:
     await asyncio.gather(write(), store.rebuild("nodes"))
     await store.rebuild("nodes")
     await store.writer.catch_up()
-    assert (await store.views.snapshot(["nodes"])).rows["nodes"] == replay(await store.log.read(0, limit=99))["nodes"]
+    assert (await store.views.snapshot(["nodes"])).rows["nodes"] == folded(await store.log.read(0, limit=99))["nodes"]
 
 
 async def test_projecting_twice_equals_once(store: Store, superuser_url: str) -> None:
@@ -127,7 +135,7 @@ async def test_two_projectors_at_once_give_the_result_of_one(store_settings: Sto
         for _ in range(5):
             await append_all_kinds(one, 2)
             await asyncio.gather(one.writer.catch_up(), two.writer.catch_up())
-        assert (await one.views.snapshot(PROJECTIONS)).rows == replay(await one.log.read(0, limit=5000))
+        assert (await one.views.snapshot(PROJECTIONS)).rows == folded(await one.log.read(0, limit=5000))
 
 
 async def test_a_page_folded_before_a_rebuild_is_not_written_after_it(store: Store) -> None:
@@ -158,7 +166,7 @@ async def test_P2_a_crash_between_rows_and_checkpoint_leaves_neither(
     assert await rows_as_text(superuser_url, "nodes") == []
     assert (await store.views.checkpoints())["nodes"] == 0
     await store.writer.catch_up()
-    assert (await store.views.snapshot(["nodes"])).rows["nodes"] == replay(await store.log.read(0, limit=99))["nodes"]
+    assert (await store.views.snapshot(["nodes"])).rows["nodes"] == folded(await store.log.read(0, limit=99))["nodes"]
 
 
 async def test_P3_wait_for_returns_when_the_views_have_come_so_far(store: Store) -> None:
@@ -222,9 +230,10 @@ def _nodes(*names: str) -> Sequence[Any]:
 async def test_R8_an_event_that_cannot_be_folded_stops_only_its_own_row(
     store: Store, poisoned: pytest.MonkeyPatch
 ) -> None:
+    later = new_event("node.state_changed", node_id="good", state="active", reason="later")
     await store.log.append([command(*_nodes("bad", "good"), node_event("bad"), node_event("good"))])
     await store.writer.catch_up()
-    await store.log.append([command(*_nodes("bad"), node_event("good", "later"), new_event("app.created"))])
+    await store.log.append([command(*_nodes("bad"), later, new_event("app.created"))])
     await store.writer.catch_up()
     rows = (await store.views.snapshot(["nodes"])).rows["nodes"]
     assert rows["good"]["reason"] == "later"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause, NewEvent, newest_version
 from tests.twin import append
 from tests.unit.server.world import enrolment
 
@@ -69,7 +69,9 @@ class Story:
 
     async def event(self, kind: str, key: str, what: str, payload: dict[str, Any], cause: Cause) -> int:
         self._number += 1
-        return await append(self._log, f"s-{self._number}", NewEvent(kind, key, f"{kind}.{what}", payload), cause=cause)
+        name = f"{kind}.{what}"
+        event = NewEvent(kind, key, name, payload, newest_version(name))
+        return await append(self._log, f"s-{self._number}", event, cause=cause)
 
     async def begin(self) -> None:
         url = "file:///srv/repo.git"
@@ -165,7 +167,7 @@ class Story:
             ("create", SITE, "apps/site.yaml", 3),
         ]
         await self.applied(GOOD, "Serve the site", *changes, ("create", ROUTE, "apps/site.yaml", 30))
-        await self.declare(PROD, {"description": "what people use"}, "env.yaml", 1)
+        await self.declare(PROD, {"description": "what people use", "quota": {}}, "env.yaml", 1)
         await self.declare(DATA, {"size_bytes": 1 << 30, "filesystem": "ext4"}, "apps/site.yaml", 20)
         await self.declare(SITE, app_spec(), "apps/site.yaml", 3)
         await self.declare(ROUTE, ROUTE_SPEC, "apps/site.yaml", 30)

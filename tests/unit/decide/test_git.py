@@ -149,7 +149,8 @@ def test_a_removed_volume_tells_its_home() -> None:
     decision = decide(world, remove=(volume().id,))
     assert isinstance(decision, tuple)
     assert decision[1].events[0].payload == {"resource_id": str(volume().id), "node_id": "node-a"}
-    assert decision[0].free == (Claim("resource", str(volume().id), SOURCE),)
+    used = Claim("use", str(volume().id), "acme/shop/prod volume_bytes=1073741824 volumes=1")
+    assert decision[0].free == (Claim("resource", str(volume().id), SOURCE), used)
 
 
 def test_removing_what_is_gone_and_retaining_twice_say_nothing() -> None:

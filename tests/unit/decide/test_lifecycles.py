@@ -55,6 +55,12 @@ def test_the_tables_know_exactly_the_states_that_events_can_tell() -> None:
     assert states(lifecycles.DEPLOYMENT) == words("deployment.status_changed", "status") | {"rolling"}
     assert states(lifecycles.NODE) == words("node.state_changed", "state")
     assert states(lifecycles.ROUTE) == words("route.status_changed", "status")
+    for kind, table in (
+        ("snapshot", lifecycles.SNAPSHOT),
+        ("backup", lifecycles.BACKUP),
+        ("restore", lifecycles.RESTORE),
+    ):
+        assert states(table) == words(f"{kind}.status_changed", "status") | {"queued"}
     assert states(lifecycles.VOLUME) == words("volume.status_changed", "status")
     told = {name for name, _ in load_event_schemas()}
     assert {f"revision.{state}" for state in states(lifecycles.REVISION)} <= told

@@ -25,7 +25,9 @@ ROW = {
     "status": "booting",
     "desired": "draining",
     "aggregate_seq": 4,
+    "app": "o/p/e/a/app/a",
     "workload": {
+        "memory_bytes": 1 << 26,
         "address": "fd00::10",
         "mounts": [
             {"volume_id": "o/p/e/a/volume/v", "path": "/v", "read_only": False},
@@ -73,6 +75,7 @@ def test_an_instance_that_has_ended_gives_back_what_it_held() -> None:
     assert isinstance(decision, tuple)
     assert decision[0].free == (
         Claim("address", "fd00::10", "i-1"),
+        Claim("use", "i-1", "o/p/e instances=1 memory_bytes=67108864"),
         Claim("volume_writer", "o/p/e/a/volume/v", "i-1"),
     )
     kept = decide_report(Known.of({**ROW, "desired": "running"}), "node-a", replace(REPORT, status="stopped"), CAUSE)
@@ -124,7 +127,7 @@ def test_edges_report_transitions() -> None:
     told = RouteReport("o/p/e/a/route/r", "active", 2)
     row = {"aggregate_seq": 3, "observed": {}}
     append = decide_route_report(row, "edge-1", 9, told, CAUSE)
-    assert append is not None and append.expected == {("route", "o/p/e/a/route/r"): 3}
+    assert isinstance(append, Append) and append.expected == {("route", "o/p/e/a/route/r"): 3}
     seen = {"edge-1": {"status": "active", "backends": 2, "reason_detail": ""}}
     assert decide_route_report({**row, "observed": seen}, "edge-1", 10, told, CAUSE) is None
     assert decide_route_report({**row, "observed": seen}, "edge-2", 10, told, CAUSE) is not None

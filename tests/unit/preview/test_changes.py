@@ -14,7 +14,7 @@ from reconciler.core.preview import Asked, PlanDocument, preview, wording
 from reconciler.core.revisions import CommitInfo
 from reconciler.core.trailers import NOTHING_CONFIRMED
 from tests.unit.preview.plans import MAIN, declared, planned, strings
-from tests.unit.scheduler.world import ENV, ORG, PROJECT, World, app, process, secret, volume, web_port
+from tests.unit.scheduler.world import ENV, ORG, PROJECT, World, app, environment, process, secret, volume, web_port
 
 
 def route(host: str, name: str = "r", owner: str = "site") -> Resource:
@@ -123,6 +123,17 @@ def test_a_hostname_of_another_source_refuses_the_commit() -> None:
     assert document.summary == "refused: 1 error"
     assert document.roll_outs == ()
     assert planned(world, app(web=process("v1")), route("b.example.test")).ok
+
+
+def test_a_quota_refuses_the_commit_at_the_line_that_asks_for_too_much() -> None:
+    world = fleet()
+    world.commit(environment(volumes=2), volume("a"), volume("b"))
+    (finding,) = planned(world, volume("c")).findings
+    assert (finding.code, finding.path, finding.severity) == ("quota_exceeded", "volumes/c.yaml", "error")
+    assert "may have volumes 2: 2 are used, this asks for 1 more" in finding.message
+    assert not [
+        each for each in planned(world, environment(volumes=3), volume("c")).findings if each.severity == "error"
+    ]
 
 
 def test_a_resource_of_another_source_refuses_the_commit() -> None:

@@ -7,7 +7,7 @@ import pytest
 from reconciler.core.model import UpdatePolicy, VolumeUse
 from reconciler.core.preview.document import Gap
 from tests.unit.preview.plans import acts, planned, roll_out
-from tests.unit.scheduler.world import MIB, ROOM_MIB, World, app, app_id, process, secret, volume
+from tests.unit.scheduler.world import MIB, ROOM_MIB, World, app, app_id, environment, process, secret, volume
 
 USE = (VolumeUse("data", "/data"),)
 
@@ -158,3 +158,14 @@ def test_an_instance_that_fails_now_is_taken_to_fail_on(status: str) -> None:
     assert told.serving_before == 0
     assert told.serving_after == 1
     assert told.outcome == "succeeded", "the deployment had succeeded before"
+
+
+def test_without_room_for_a_surge_in_the_quota_an_old_one_goes_first() -> None:
+    """What the plan leaves out, since nothing changes there, counts all the same."""
+    world = fleet()
+    world.commit(environment(instances=4), app(web=process("v1", replicas=2)), app("rest", web=process(replicas=2)))
+    world.settle()
+    old = sorted(row["instance_id"] for row in world.instances())
+    told = roll_out(planned(world, app(web=process("v2", replicas=2))))
+    assert acts(told)[:2] == [f"1 drain {old[0]} node-a", "2 start new-1 node-a"]
+    assert (told.at_once_max, told.serving_least, told.outcome) == (2, 1, "succeeded")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.core.events import Cause, Event, NewEvent
+from reconciler.core.events import Cause, Event, NewEvent, newest_version
 
 CAUSE = Cause("user", "ann@example.org", "acme", "shop", "c0ffee00", "apps/site.yaml", 3, "shop@c0ffee00", 0)
 
@@ -53,7 +53,7 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
     },
     "volume": {"size_bytes": 1073741824, "filesystem": "ext4"},
     "secret": {"version_id": "v-1", "keys": ["TOKEN"], "blob": "b" * 40},
-    "environment": {"description": "live"},
+    "environment": {"description": "live", "quota": {"instances": 10, "memory_bytes": 1073741824}},
 }
 RELEASED = {"processes": {"web": {name: value for name, value in PROCESS.items() if name != "replicas"}}}
 WORKLOAD = {
@@ -220,6 +220,59 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "until": "",
     },
     "app.hold_ended": {"resource_id": APP, "reason": "version 3 is there"},
+    "quota.set": {"scope": "acme/shop", "limits": {"routes": 20, "volume_bytes": 1099511627776}},
+    "snapshot.created": {
+        "snapshot_id": "s-1",
+        "volume_id": VOLUME,
+        "node_id": "node-a",
+        "volume_bytes": 1073741824,
+        "note": "before the upgrade",
+    },
+    "snapshot.status_changed": {
+        "snapshot_id": "s-1",
+        "volume_id": VOLUME,
+        "node_id": "node-a",
+        "status": "running",
+        "size_bytes": None,
+        "sha256": "",
+        "reason_code": "",
+        "reason_detail": "",
+    },
+    "backup.created": {
+        "backup_id": "b-1",
+        "snapshot_id": "s-1",
+        "volume_id": VOLUME,
+        "node_id": "node-a",
+        "volume_bytes": 1073741824,
+    },
+    "backup.status_changed": {
+        "backup_id": "b-1",
+        "volume_id": VOLUME,
+        "node_id": "node-a",
+        "status": "running",
+        "size_bytes": None,
+        "sha256": "",
+        "object": "",
+        "key_id": "",
+        "reason_code": "",
+        "reason_detail": "",
+    },
+    "restore.created": {
+        "restore_id": "w-1",
+        "volume_id": "acme/shop/prod/site/volume/again",
+        "node_id": "node-b",
+        "origin_kind": "backup",
+        "origin_id": "b-1",
+        "origin_volume_id": VOLUME,
+    },
+    "restore.status_changed": {
+        "restore_id": "w-1",
+        "volume_id": "acme/shop/prod/site/volume/again",
+        "node_id": "node-b",
+        "status": "running",
+        "reason_code": "",
+        "reason_detail": "",
+    },
     "log.restored": {"log_id": "b", "previous_log_id": "a", "epoch": 2, "reason": "the disk was lost"},
 }
 _ID_FIELD = {
@@ -230,6 +283,10 @@ _ID_FIELD = {
     "instance": "instance_id",
     "node": "node_id",
     "suspension": "scope",
+    "quota": "scope",
+    "snapshot": "snapshot_id",
+    "backup": "backup_id",
+    "restore": "restore_id",
 }
 
 
@@ -239,7 +296,8 @@ def new_event(event_type: str, **changes: Any) -> NewEvent:
     kind = event_type.partition(".")[0]
     if kind == "revision":
         return NewEvent(kind, f"{payload['source_id']}@{payload['commit']}", event_type, payload)
-    return NewEvent(kind, payload[_ID_FIELD.get(kind, "resource_id")], event_type, payload)
+    version = newest_version(event_type)
+    return NewEvent(kind, payload[_ID_FIELD.get(kind, "resource_id")], event_type, payload, version)
 
 
 def as_log(events: Iterable[NewEvent], cause: Cause = CAUSE) -> list[Event]:

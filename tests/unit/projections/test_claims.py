@@ -6,6 +6,7 @@ from reconciler.core.claims import Claims
 from reconciler.core.events import NewEvent
 from tests.unit.projections.samples import ROUTE, SPECS, VOLUME, WORKLOAD, as_log, new_event
 
+ENV = "acme/shop/prod"
 OTHER = "acme/shop/prod/site/route/other"
 
 
@@ -16,12 +17,18 @@ def held(*events: NewEvent) -> dict[str, str]:
     return {f"{kind}:{key}": claim.owner for (kind, key), claim in claims.held.items()}
 
 
+def counted(holder: str, used: str) -> dict[str, str]:
+    """What is held when this is all that is used."""
+    scopes = (ENV, "acme/shop", "acme")
+    return {f"use:{holder}": f"{ENV} {used}", **{f"quota:{scope}": f" | {used}" for scope in scopes}}
+
+
 def route(what: str, resource_id: str = ROUTE, **changes: object) -> NewEvent:
     return new_event(f"route.{what}", resource_id=resource_id, spec={**SPECS["route"], **changes})
 
 
 def test_a_route_holds_its_name_and_its_listener() -> None:
-    shop = {f"resource:{ROUTE}": "shop"}
+    shop = {f"resource:{ROUTE}": "shop", **counted(ROUTE, "routes=1")}
     assert held(route("created")) == {**shop, "hostname:www.example.org:443": ROUTE}
     assert held(route("created"), route("updated", hostname="b.example.org", protocol="tcp_raw")) == {
         **shop,
@@ -34,7 +41,11 @@ def test_a_route_holds_its_name_and_its_listener() -> None:
 def test_a_host_name_is_handed_over_whatever_comes_first_in_the_command() -> None:
     gone = new_event("route.deleted")
     for order in ((gone, route("created", OTHER)), (route("created", OTHER), gone)):
-        assert held(route("created"), *order) == {f"resource:{OTHER}": "shop", "hostname:www.example.org:443": OTHER}
+        assert held(route("created"), *order) == {
+            f"resource:{OTHER}": "shop",
+            "hostname:www.example.org:443": OTHER,
+            **counted(OTHER, "routes=1"),
+        }
 
 
 def test_an_instance_holds_address_and_volumes_until_it_is_over() -> None:
@@ -44,9 +55,11 @@ def test_an_instance_holds_address_and_volumes_until_it_is_over() -> None:
     )
     stopped = new_event("instance.status_changed", status="stopped", counter=2)
     mine = {"address:fd00::1": "i-1", f"volume_writer:{VOLUME}": "i-1"}
-    assert held(allocated) == mine
-    assert held(allocated, stopped) == mine, "it is still desired running"
-    assert held(allocated, stopping) == mine, "it is not stopped yet"
+    used = counted("i-1", "instances=1 memory_bytes=134217728")
+    assert held(allocated) == {**mine, **used}
+    assert held(allocated, stopped) == {**mine, **used}, "it is still desired running"
+    assert held(allocated, new_event("instance.desired_state_changed")) == {**mine, **used}, "it drains"
+    assert held(allocated, stopping) == mine, "it is not stopped yet, and shall not run any more"
     assert held(allocated, stopping, stopped) == {}
     assert held(allocated, stopped, stopping) == {}
     assert held(allocated, stopping, stopped, stopped) == {}
@@ -61,7 +74,10 @@ def test_a_report_of_an_older_epoch_frees_nothing() -> None:
 
 def test_a_reader_of_a_volume_holds_only_its_address() -> None:
     mounts = [{"volume_id": VOLUME, "path": "/data", "read_only": True}]
-    assert held(new_event("instance.allocated", workload={**WORKLOAD, "mounts": mounts})) == {"address:fd00::1": "i-1"}
+    assert held(new_event("instance.allocated", workload={**WORKLOAD, "mounts": mounts})) == {
+        "address:fd00::1": "i-1",
+        **counted("i-1", "instances=1 memory_bytes=134217728"),
+    }
 
 
 def test_a_node_that_moves_frees_its_subnet() -> None:

@@ -187,3 +187,18 @@ def test_a_process_that_may_end_is_done_and_not_started_again(world: World) -> N
     world.commit(app(job=process("v2", restart="never")))
     world.run_pass()
     assert row["instance_id"] not in {each["instance_id"] for each in world.instances("job", status="")}
+
+
+def test_an_app_is_updated_while_a_node_that_it_lost_is_still_away() -> None:
+    """What was given up there does not use up the surge."""
+    world = World()
+    for node_id in ("node-a", "node-b"):
+        world.node(node_id)
+    world.commit(app(web=process(replicas=2)))
+    world.settle()
+    world.node_state(world.ready()[0]["node_id"], "offline")
+    world.settle()
+    world.commit(app(web=process("v2", replicas=2)))
+    world.settle()
+    assert [row["workload"]["image"][-2:] for row in world.ready()] == ["v2"] * 2
+    assert world.deployment()["status"] == "succeeded"

@@ -14,12 +14,21 @@ from kit.errors import Refusal
 from kit.wire import MACHINE_OVERHEAD_BYTES, Endpoint, Enrolment, InstanceReport, InstanceStatus, Port
 from reconciler.core.acts import Act, Order
 from reconciler.core.commands import Append, Appended, Conflict, DeclareResource, GitCommand, RemoveResource
-from reconciler.core.decide.git import GitState, decide_revision
+from reconciler.core.decide.git import GitState, claim_finding, decide_revision
 from reconciler.core.decide.instances import Known, decide_report
 from reconciler.core.decide.nodes import decide_enrolment, decide_node_state
 from reconciler.core.decide.sources import decide_source
 from reconciler.core.events import Cause, Event
-from reconciler.core.model import AppSpec, Origin, ProcessSpec, Resource, ResourceId, SecretSpec, VolumeSpec
+from reconciler.core.model import (
+    AppSpec,
+    EnvironmentSpec,
+    Origin,
+    ProcessSpec,
+    Resource,
+    ResourceId,
+    SecretSpec,
+    VolumeSpec,
+)
 from reconciler.core.replay import apply
 from reconciler.core.revisions import Change, Refused, RevisionApplied, Source
 from reconciler.core.scheduler.actions import Actions
@@ -62,6 +71,10 @@ def volume(name: str = "data", owner: str = "site") -> Resource:
 def secret(version: str, name: str = "keys", owner: str = "site") -> Resource:
     spec = SecretSpec(version_id=version, keys=("A",), blob=_SECRET_BLOB)
     return _resource(ResourceId(ORG, PROJECT, ENV, owner, "secret", name), spec)
+
+
+def environment(**quota: int) -> Resource:
+    return _resource(ResourceId(ORG, PROJECT, ENV, "-", "environment", ENV), EnvironmentSpec(quota=quota))
 
 
 def web_port() -> tuple[Port, ...]:
@@ -132,7 +145,11 @@ class World:
         decision = decide_revision(state, revision, commands)
         if isinstance(decision, Refused):
             return decision
-        self.append(decision)
+        conflict = self.try_append(decision)
+        if conflict is not None:
+            finding = claim_finding(conflict, decision)
+            assert finding is not None, conflict
+            return Refused((finding,))
         return None
 
     def report(self, instance_id: str, status: str, **more: Any) -> None:
@@ -231,9 +248,16 @@ class World:
             self.append([decision])
 
     def append(self, batch: Sequence[Append]) -> None:
-        placement = place(batch, self.log)
-        conflicts = [result for result in placement.results if isinstance(result, Conflict)]
-        assert not conflicts, conflicts
+        conflict = self.try_append(batch)
+        assert conflict is None, conflict
+
+    def try_append(self, batch: Sequence[Append]) -> Conflict | None:
+        """As one atomic batch, like the store."""
+        before = self.log.copy()
+        placement = place(batch, self.log, whole=len(batch) > 1)
+        if placement.conflicts:
+            self.log = before
+            return placement.conflicts[0]
         assert all(isinstance(result, Appended) for result in placement.results)
         for placed in placement.events:
             event = Event(
@@ -250,6 +274,7 @@ class World:
             )
             self.events.append(event)
             apply(self.views, event)
+        return None
 
 
 def used_memory_bytes(world: World, node_id: str) -> int:

@@ -224,7 +224,9 @@ async def test_a_secret_s_place_and_value_are_never_told() -> None:
 async def test_a_row_that_cannot_be_folded_is_named_and_stops_only_itself() -> None:
     log = MemoryLog()
     await Story(log).site()
-    events = [replace(event, event_version=99 if event.event_id == 12 else 1) for event in log.events]  # i-0001 booting
+    events = [
+        replace(event, event_version=99 if event.event_id == 12 else event.event_version) for event in log.events
+    ]  # i-0001 booting
     past = Past()
     past.fold(events)
     assert list(past.broken) == ["instances/i-0001"]

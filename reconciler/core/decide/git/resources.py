@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.core.claims import as_claims, of_resource
 from reconciler.core.commands import Claim, DeclareResource, RemoveResource, RetainResource
 from reconciler.core.decide.git.state import Doc, GitState, resource_event
 from reconciler.core.events import NewEvent
 from reconciler.core.findings import Finding
+from reconciler.core.lifecycles import SECRET, allowed, secret_state
 from reconciler.core.model import ResourceId
 
 
@@ -42,18 +44,14 @@ def retain(state: GitState, command: RetainResource) -> tuple[NewEvent, ...]:
     row = state.resources.get(str(command.resource_id))
     if row is None or row.get("retained") == command.reason:
         return ()
+    if command.resource_id.kind == "secret" and not allowed(SECRET, secret_state(row), "retained"):
+        return ()
     return (resource_event(command.resource_id, "retained", reason=command.reason),)
 
 
 def claims_of(resource_id: ResourceId, spec: Mapping[str, Any], source_id: str) -> frozenset[Claim]:
     """What a resource with this specification holds."""
-    text = str(resource_id)
-    claims = {Claim("resource", text, source_id)}
-    if resource_id.kind == "route":
-        claims.add(Claim("hostname", f"{spec['hostname']}:{spec['listen_port']}", text))
-        if spec["protocol"] == "tcp_raw":
-            claims.add(Claim("hostname", f"*:{spec['listen_port']}", text))
-    return frozenset(claims)
+    return frozenset(as_claims(of_resource(resource_id.kind, str(resource_id), spec, source_id)))
 
 
 def held_claims(row: Doc | None, resource_id: ResourceId) -> frozenset[Claim]:

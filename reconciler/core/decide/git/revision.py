@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from kit.canonical import digest
 from kit.codec import to_json
+from reconciler.core import quotas
 from reconciler.core.act_scopes import source_scope
 from reconciler.core.commands import (
     Append,
@@ -25,6 +26,7 @@ from reconciler.core.decide.git import resources, rollouts
 from reconciler.core.decide.git.state import GitState
 from reconciler.core.events import NewEvent
 from reconciler.core.findings import Finding, ordered
+from reconciler.core.lifecycles import REVISION, allowed
 from reconciler.core.model import ResourceId
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused
 
@@ -33,7 +35,7 @@ def decide_revision(
     state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]
 ) -> tuple[Append, ...] | Refused:
     """The batch, or why the revision is refused as a whole."""
-    findings = _findings(state, revision, commands)
+    findings = (*_illegal(state, revision), *_findings(state, revision, commands))
     if findings:
         return Refused(ordered(findings))
     removed = [str(command.resource_id) for command in commands if isinstance(command, RemoveResource)]
@@ -44,8 +46,9 @@ def decide_revision(
 
 
 def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
-    """None for the commit that is applied now: a late refusal of it would only confuse."""
-    if revision.commit == state.applied_commit:
+    """None for the commit that is applied now: a late refusal of it would only confuse. None as well for one whose
+    lifecycle is past it."""
+    if revision.commit == state.applied_commit or not allowed(REVISION, state.revision_status, "refused"):
         return None
     payload = {**_about(revision), "findings": to_json(revision.findings)}
     event = NewEvent("revision", revision.revision_id, "revision.refused", payload)
@@ -53,20 +56,28 @@ def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
 
 
 def claim_finding(conflict: Conflict, batch: Sequence[Append]) -> Finding | None:
-    """What the author of the commit is told about a claim that somebody else holds. None for any other conflict."""
-    if conflict.kind != "claim":
+    """What the author of the commit is told about a claim that somebody else holds, or a quota. None for any other."""
+    if conflict.kind not in ("claim", "quota"):
         return None
     cause = next(append.cause for append in batch if append.command_id == conflict.command_id)
+    code, message, fix = _said_of_claim(conflict)
+    return Finding(cause.path, cause.line, 0, "", code, message, fix)
+
+
+def _said_of_claim(conflict: Conflict) -> tuple[str, str, str]:
+    if conflict.kind == "quota":
+        said = quotas.Exceeded.of(conflict)
+        return "quota_exceeded", said.sentence, "ask for less, remove something, or have the quota raised"
     kind, _, key = conflict.subject.partition(":")
-    code, message, fix = {
+    found = {
         "hostname": ("hostname_taken", f"{key} belongs to {conflict.found}", "choose another hostname or listen port"),
         "resource": (
             "resource_owned",
             f"{key} belongs to the source {conflict.found}",
             "rename it here, or remove it there first",
         ),
-    }[kind]
-    return Finding(cause.path, cause.line, 0, "", code, message, fix)
+    }
+    return found[kind]
 
 
 def _events(
@@ -98,7 +109,7 @@ def _batch(
         seen |= {_key(event) for event in fresh}
         before = resources.held_claims(state.resources.get(str(_resource_id(command))), _resource_id(command))
         after = _claims_after(command, before)
-        freed |= before - after
+        freed |= _given_up(before, after)
         appends.append(_append(state, revision, command, fresh, after - before))
     return (_applied(state, revision, commands, freed), *(append for append in appends if append.events))
 
@@ -168,6 +179,13 @@ def _claims_after(command: GitCommand, before: frozenset[Claim]) -> frozenset[Cl
     return resources.claims_of(command.resource.id, command.resource.spec, command.cause.source_id)
 
 
+def _illegal(state: GitState, revision: RevisionApplied) -> tuple[Finding, ...]:
+    if allowed(REVISION, state.revision_status, "applied"):
+        return ()
+    message = f"the commit {revision.commit[:12]} is {state.revision_status}, and nothing leads from there to applied"
+    return (Finding("", 0, 0, "", "transition_invalid", message, "push another commit"),)
+
+
 def _findings(state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]) -> tuple[Finding, ...]:
     gone = frozenset(str(command.resource_id) for command in commands if isinstance(command, RemoveResource))
     moved = frozenset(
@@ -188,6 +206,12 @@ def _findings(state: GitState, revision: RevisionApplied, commands: Sequence[Git
 
 def _key(event: NewEvent) -> tuple[str, str]:
     return event.aggregate_type, event.aggregate_id
+
+
+def _given_up(before: frozenset[Claim], after: frozenset[Claim]) -> frozenset[Claim]:
+    """What is counted is not given up and taken anew when its amount changes: the difference counts."""
+    replaced = {(claim.kind, claim.key) for claim in after if claim.kind in quotas.KINDS}
+    return frozenset(claim for claim in before - after if (claim.kind, claim.key) not in replaced)
 
 
 def _claim_order(claim: Claim) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from reconciler.core.commands import DeclareResource
 from reconciler.core.decide.git.state import Doc, GitState
-from reconciler.core.events import NewEvent
+from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.model import Resource
 from reconciler.core.releases import deployment_id, release_id, release_spec, secrets_used
 
@@ -103,7 +103,8 @@ def _deployment_created(
     if deployment in state.deployments:
         deployment = deployment_id(app, release, commit, again_from=_unused(state, app, release, commit, base))
     payload = {"deployment_id": deployment, "app": app, "release_id": release, "kind": kind, "reason": reason}
-    return NewEvent("deployment", deployment, "deployment.created", payload)
+    version = newest_version("deployment.created")
+    return NewEvent("deployment", deployment, "deployment.created", payload, version)
 
 
 def _unused(state: GitState, app: str, release: str, commit: str, base: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.events import NewEvent
+from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.model import ResourceId
 
 Doc = Mapping[str, Any]
@@ -31,6 +31,10 @@ class GitState:
     def applied_commit(self) -> str:
         return str((self.source or {}).get("applied_commit") or "")
 
+    @property
+    def revision_status(self) -> str:
+        return str(self.revision["status"]) if self.revision else ""
+
     def release_count(self, app: str) -> int:
         return sum(row["app"] == app for row in self.releases.values())
 
@@ -38,4 +42,6 @@ class GitState:
 def resource_event(resource_id: ResourceId, verb: str, **payload: Any) -> NewEvent:
     """KIND.VERB about a declared resource."""
     text = str(resource_id)
-    return NewEvent(resource_id.kind, text, f"{resource_id.kind}.{verb}", {"resource_id": text, **payload})
+    event_type = f"{resource_id.kind}.{verb}"
+    about = {"resource_id": text, **payload}
+    return NewEvent(resource_id.kind, text, event_type, about, event_version=newest_version(event_type))
