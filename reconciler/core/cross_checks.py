@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kit.wire import Port
-from reconciler.core.findings import Finding, nearest, ordered
 from reconciler.core.declared import Declared, ManifestFile, place_of
+from reconciler.core.findings import Finding, nearest, ordered
 from reconciler.core.model import NO_PART, Kind, Resource, ResourceId
 from reconciler.core.normalise import find_port, known_ports
 from reconciler.core.schema import finding_at, pointer_join
@@ -43,12 +43,15 @@ def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = ()) -> Ass
     """`more`: what the walk through the tree found."""
     files = sorted(files, key=lambda file: file.path)
     if (count := sum(len(file.declared) for file in files)) > RESOURCES_MAX:
-        message = f"the tree declares {count} resources; a source may declare {RESOURCES_MAX}"
-        too_many = Finding("", 0, 0, "", "too_many_resources", message, "split it into several sources")
-        return Assembled(Tree(), (too_many,))
+        return Assembled(Tree(), (too_many_resources(count),))
     joining = _Joining(files)
     joining.run()
     return Assembled(Tree(joining.resources), ordered([*joining.findings, *more]))
+
+
+def too_many_resources(count: int) -> Finding:
+    message = f"the tree declares {count} resources; a source may declare {RESOURCES_MAX}"
+    return Finding("", 0, 0, "", "too_many_resources", message, "split it into several sources")
 
 
 class _Joining:

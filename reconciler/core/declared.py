@@ -1,7 +1,7 @@
 """What a manifest file declares, and the last steps to it: identity, specification, sealed values.
 
-`reconciler.core.language.resolve` calls `declare` for each resolved document; `settle` opens the secrets, in the process
-that holds the platform's key; `reconciler.core.cross_checks` joins the files of a tree.
+`reconciler.core.language.resolve` calls `declare` for each resolved document; `settle` opens the secrets, in the
+process that holds the platform's key; `reconciler.core.cross_checks` joins the files of a tree.
 """
 
 from __future__ import annotations

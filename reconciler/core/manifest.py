@@ -1,22 +1,24 @@
 """Manifests from bytes to declared resources, when all of them are at hand.
 
-`trueup validate` reads a folder with `read_files`; the vault reads one Secret's file, which stands for itself, with
-`read_file`. A commit is read by the same steps in `reconciler.git.tree_files`, which keeps what did not change.
+`trueup validate` reads a folder with `read_files`; a Secret's file stands for itself and is read with `sealed_in`. A
+commit is read by the same steps in `reconciler.git.tree_files`, which keeps what did not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from kit.errors import Refusal
 from reconciler.core.declared import Declared, ManifestFile, Scope, settle
 from reconciler.core.findings import Finding
 from reconciler.core.language.context import Context, Memory
 from reconciler.core.language.documents import ParsedFile, parse_file
 from reconciler.core.language.outline import outline
 from reconciler.core.language.resolve import resolve_file
+from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import ResolveSecret
 
-__all__ = ["Declared", "ManifestFile", "Scope", "read_file", "read_files"]
+__all__ = ["Declared", "ManifestFile", "Scope", "read_file", "read_files", "sealed_in"]
 
 
 def read_files(
@@ -29,6 +31,19 @@ def read_files(
     resolved = [resolve_file(file, outlines[path], context, scope) for path, file in parsed.items()]
     findings = list(context.findings(each.used for each in resolved))
     return [settle(each.file, resolve) for each in resolved], findings
+
+
+def sealed_in(content: bytes, secret: ResourceId) -> Mapping[str, str]:
+    """The encrypted values of one secret in the manifest file that its specification's `blob` names."""
+    parsed = parse_file(content, "", "")
+    of = outline(parsed)
+    context = Context({"": of}, Memory())
+    file = resolve_file(parsed, of, context, Scope(secret.org, secret.project)).file
+    for each in file.declared:
+        if each.resource.id == secret and each.secret is not None:
+            return each.secret.values
+    why = file.findings[0].message if file.findings else "the file does not declare it"
+    raise Refusal(f"read the secret {secret.short}", why, code="secrets_missing")
 
 
 def read_file(content: bytes, path: str, blob: str, scope: Scope, resolve: ResolveSecret) -> ManifestFile:

@@ -1,9 +1,10 @@
 """From YAML nodes to a JSON document that the schema allows, or findings in plain words.
 
-`reconciler.core.language` calls `check` once per resolved document, and with `partial` for what only adds to others. The schema says what a plain scalar is: where it wants a
-number or a truth value, the JSON forms of those are read as such, everywhere else a scalar is the text that is written.
-The schemas in schemas/manifest/ are plain JSON Schema 2020-12, so that an editor finds the same mistakes; the keywords
-`errorMessage`, `x-code` and `x-fix` beside a keyword say it in our words.
+`reconciler.core.language` calls `check` once per resolved document, and with `partial` for what only adds to others.
+The schema says what a plain scalar is: where it wants a number or a truth value, the JSON forms of those are read as
+such, everywhere else a scalar is the text that is written. The schemas in schemas/manifest/ are plain JSON Schema
+2020-12, so that an editor finds the same mistakes; the keywords `errorMessage`, `x-code` and `x-fix` beside a keyword
+say it in our words.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class _Teller:
             case "required":
                 yield from self._missing_fields(error, pointer)
             case "type" if error.instance is None:
-                fix = "write a value" + (', or a text in quotes' if error.validator_value == "string" else "")
+                fix = "write a value" + (", or a text in quotes" if error.validator_value == "string" else "")
                 fix += "; there is nothing inherited here that it could take away"
                 yield self._finding(pointer, "value_missing", f"{self._name(pointer)} has no value", fix)
             case _ if error.absolute_schema_path and "propertyNames" in error.absolute_schema_path:

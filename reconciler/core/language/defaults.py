@@ -102,7 +102,14 @@ def read_defaults(document: Document, path: str, blob: str) -> DefaultsFile:
     if "/metadata/env" in checked.marks and "/metadata/envs" in checked.marks:
         fix = "keep one of the two"
         findings.append(
-            finding_at(checked.marks["/metadata/envs"], path, "/metadata/envs", "env_twice", "env and envs exclude each other", fix)
+            finding_at(
+                checked.marks["/metadata/envs"],
+                path,
+                "/metadata/envs",
+                "env_twice",
+                "env and envs exclude each other",
+                fix,
+            )
         )
     spec = get(document.node, "spec")
     environments = get(spec, "environments")

@@ -95,7 +95,10 @@ def _misplaced(documents: list[Document], path: str) -> list[Finding]:
         if reserved and document.kind != "defaults":
             message = "a defaults file holds nothing but Defaults"
         elif not reserved and document.kind == "defaults":
-            message, fix = "Defaults stand in a file of their own", "move them to defaults.yaml in the folder they are for"
+            message, fix = (
+                "Defaults stand in a file of their own",
+                "move them to defaults.yaml in the folder they are for",
+            )
         elif reserved and number > 0:
             message, fix = "a defaults file holds one document", "put the two together"
         else:

@@ -40,7 +40,7 @@ class Overlay:
 
 
 def read_overlay(document: Document, path: str, blob: str, chain: Chain) -> tuple[list[Overlay], list[Finding]]:
-    """One `Overlay` for each environment that it names, none when it cannot be said what it is for; and its findings."""
+    """One `Overlay` for each environment that it names, none when it cannot be said which; and its findings."""
     target, patch = get(document.node, "target"), get(document.node, "patch")
     kind = KINDS.get(texts(target, "kind")[0] or "", "")
     findings = _wrong(document, kind, path, chain)
@@ -50,8 +50,7 @@ def read_overlay(document: Document, path: str, blob: str, chain: Chain) -> tupl
         findings += check(patch, PATCHABLE[kind], path, at="/patch", partial=True).findings
     key = (path, blob, document.node.mark.line, chain.key)
     return [
-        Overlay(path, key, target.mark, chain, each, patch, tuple(findings))
-        for each in targets_of(kind, target, chain)
+        Overlay(path, key, target.mark, chain, each, patch, tuple(findings)) for each in targets_of(kind, target, chain)
     ], findings
 
 

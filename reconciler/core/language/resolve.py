@@ -150,4 +150,3 @@ class _Scopes:
 
     def __call__(self, mark: Mark) -> Scope:
         return self.overlay if mark.path == self.overlay_path else self.mine
-

@@ -110,7 +110,9 @@ class Filling:
             return ""
         variable = scope.get(name)
         if variable is None:
-            self._note(mark, pointer, "variable_unset", f"the variable {key_name(name)} is not set", _unset(name, scope))
+            self._note(
+                mark, pointer, "variable_unset", f"the variable {key_name(name)} is not set", _unset(name, scope)
+            )
             return ""
         if variable.mark.path:
             self.used.add((variable.mark.path, variable.mark.line, variable.mark.column))

@@ -1,0 +1,46 @@
+"""The reading process with a parser that has three bugs: what a file says of itself, it does to the process.
+
+Run as `python -m tests.attacks.hostile_reader`; everything else is the real child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+from reconciler.core.language.documents import ParsedFile
+from reconciler.git import tree_files
+from reconciler.git.bounded import child
+
+real = tree_files.parse_file
+
+
+def parse_file(content: bytes, path: str, blob: str) -> ParsedFile:
+    if b"# segfault" in content:
+        ctypes.string_at(0)
+    if b"# loop" in content:
+        while True:
+            pass
+    if b"# sleep" in content:
+        time.sleep(3600)
+    if b"# eat" in content:
+        eaten = []
+        while True:
+            eaten.append(bytearray(16 << 20))
+    if b"# babble" in content:
+        os.write(1, b"\x7f\xff\xff\xff" + b"x" * 1000)
+    if b"# lie" in content:
+        os.write(1, b"\x00\x00\x00\x03abc")
+    if b"# exit" in content:
+        os._exit(9)
+    if b"# stop" in content:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return real(content, path, blob)
+
+
+if __name__ == "__main__":
+    tree_files.parse_file = parse_file
+    sys.exit(child.main())
