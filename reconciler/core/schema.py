@@ -176,7 +176,7 @@ class _Teller:
                 yield from self._unknown_fields(error, pointer)
             case "required":
                 yield from self._missing_fields(error, pointer)
-            case "type" if error.instance is None:
+            case "type" | "enum" | "const" if error.instance is None:
                 fix = "write a value" + (", or a text in quotes" if error.validator_value == "string" else "")
                 fix += "; there is nothing inherited here that it could take away"
                 yield self._finding(pointer, "value_missing", f"{self._name(pointer)} has no value", fix)

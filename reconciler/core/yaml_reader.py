@@ -183,6 +183,8 @@ class _Reading:
         while not isinstance(event := next(events), MappingEndEvent):
             key = self._node(event, events, depth + 1)
             value = self._node(next(events), events, depth + 1)
+            if isinstance(value, Text) and value.plain and not value.text:
+                value = Text("", True, key.mark)  # the parser places it at whatever comes next
             if self._key_is_good(key, seen) and isinstance(key, Text):
                 seen[key.text] = key.mark
                 yield Entry(key.text, key.mark, value)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.findings import Finding, nearest
-from reconciler.core.language.defaults import ALL, Chain
+from reconciler.core.language.defaults import ALL, Chain, DefaultsFile
 from reconciler.core.language.merge import get
 from reconciler.core.language.outline import Outline
 from reconciler.core.language.overlays import Overlay, read_overlay
@@ -34,6 +34,12 @@ class Memory:
     chains: dict[_ChainKey, Chain] = field(default_factory=dict)
     overlays: dict[tuple[str, str, _ChainKey], tuple[list[Overlay], list[Finding]]] = field(default_factory=dict)
     targets: dict[tuple[str, str, _ChainKey], tuple[Target, ...]] = field(default_factory=dict)
+
+    def chain(self, files: tuple[DefaultsFile, ...]) -> Chain:
+        key = tuple((file.path, file.blob) for file in files)
+        if key not in self.chains:
+            self.chains[key] = Chain(files, key)
+        return self.chains[key]
 
     def trim(self) -> None:
         for known in (self.chains, self.overlays, self.targets):
@@ -87,7 +93,7 @@ class Context:
     def findings(self, used: Iterable[frozenset[Use]]) -> Iterator[Finding]:
         """What is wrong between files. `used`: the variables that each file used."""
         yield from self._twice
-        for chain in self._chains.values():
+        for chain in {chain.key: chain for chain in self._chains.values()}.values():
             yield from chain.findings()
         if not any(each.opaque for each in self._outlines.values()):
             yield from self._without_target()
@@ -95,15 +101,13 @@ class Context:
         yield from self._unused(used)
 
     def _chain_of(self, folder: str) -> Chain:
-        if folder not in self._chains:
-            above = self._chain_of(folder.rpartition("/")[0]) if folder else None
-            files = above.files if above else ()
+        known = self._chains.get(folder)
+        if known is None:
+            above = self._chain_of(folder.rpartition("/")[0]) if folder else self._memory.chain(())
             own = self._defaults.get(folder)
-            key = tuple((file.path, file.blob) for file in (files if own is None else (*files, own)))
-            if key not in self._memory.chains:
-                self._memory.chains[key] = Chain(files if own is None else (*files, own))
-            self._chains[folder] = self._memory.chains[key]
-        return self._chains[folder]
+            known = above if own is None else self._memory.chain((*above.files, own))
+            self._chains[folder] = known
+        return known
 
     def _read(self, of: Outline) -> tuple[list[Overlay], list[Finding]]:
         if not of.overlays:

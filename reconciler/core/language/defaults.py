@@ -6,6 +6,7 @@ The nearer file wins over the farther one, and within a file what is said for on
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from reconciler.core.language.variables import BUILT_IN, Scope, Variable
 from reconciler.core.schema import check, finding_at, pointer_join
 from reconciler.core.yaml_reader import Entry, Mark, Node, Table, Text
 
+PARTS = ("process", "route", "volume")
+"""What a manifest can inherit, besides metadata and variables."""
 ALL = ""
 """The section that holds for every environment."""
 
@@ -34,16 +37,14 @@ class DefaultsFile:
 
 @dataclass(slots=True)
 class Chain:
-    """`files`: from the root down. Everything asked of it is computed once."""
+    """`files`: from the root down. `key`: their paths and blobs; equal keys mean the same inheritance. Everything asked
+    of it is computed once."""
 
     files: tuple[DefaultsFile, ...] = ()
+    key: tuple[tuple[str, str], ...] = ()
     _merged: dict[tuple[str, str], Node | None] = field(default_factory=dict)
     _scopes: dict[str, Scope] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[tuple[str, str], ...]:
-        """Equal keys mean the same inheritance."""
-        return tuple((file.path, file.blob) for file in self.files)
+    _findings: tuple[Finding, ...] | None = None
 
     def metadata(self, *fields: str) -> Entry | None:
         """What the nearest file says about any of some fields of the metadata."""
@@ -55,7 +56,7 @@ class Chain:
         return None
 
     def inherited(self, env: str, part: str) -> Node | None:
-        """`part`: process, route or volume."""
+        """`part`: one of PARTS."""
         key = (env, part)
         if key not in self._merged:
             merged: Node | None = None
@@ -76,17 +77,24 @@ class Chain:
             }
         return self._scopes[env]
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> tuple[Finding, ...]:
         """What the files say wrongly together: a null that takes nothing away."""
-        for env, part in self._merged:
-            for node in left_over(self._merged[env, part]):
-                message = "this takes away what no folder above has set"
-                fix = "write a value, or remove the line"
-                yield finding_at(node.mark, "", pointer_join("/spec", part), "nothing_inherited", message, fix)
+        if self._findings is None:
+            named = {env for file in self.files for env in file.sections} | {ALL}
+            every = itertools.product(sorted(named), PARTS)
+            self._findings = tuple(dict.fromkeys(each for env, part in every for each in self._left_over(env, part)))
+        return self._findings
 
-    def findings_of_files(self) -> Iterator[Finding]:
+    def _left_over(self, env: str, part: str) -> Iterator[Finding]:
+        for node in left_over(self.inherited(env, part)):
+            message, fix = "this takes away what no folder above has set", "write a value, or remove the line"
+            yield finding_at(node.mark, "", pointer_join("/spec", part), "nothing_inherited", message, fix)
+
+    def all_findings(self) -> Iterator[Finding]:
+        """With what is wrong with each file in itself."""
         for file in self.files:
             yield from file.findings
+        yield from self.findings()
 
     def _layers(self, env: str, part: str) -> Iterator[Node]:
         for file in self.files:

@@ -106,7 +106,7 @@ class _File:
         self.used |= filling.used
         self.chars += filling.chars
         self.findings += filling.findings
-        told = [*filling.findings, *self._chain.findings_of_files(), *(overlay.findings if overlay else ())]
+        told = [*filling.findings, *self._chain.all_findings(), *(overlay.findings if overlay else ())]
         whole = node if filled is None else put(node, "spec", filled)
         self._finish(document, whole, told, unfilled=bool(filling.findings))
 

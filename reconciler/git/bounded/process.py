@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ from reconciler.git.bounded import wire
 from reconciler.git.bounded.limits import Limits
 from reconciler.git.objects import ObjectTooLarge
 
+_ROOT = Path(__file__).parents[3]
+"""Where this program's packages are, so that the child runs the same code."""
 _CHUNK_BYTES = 1 << 20
 _STDERR_CHARS = 300
 
@@ -91,7 +94,7 @@ class _Child:
         self._stderr = os.memfd_create("stderr")
         environment = {
             "PATH": os.environ.get("PATH", ""),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PYTHONPATH": str(_ROOT),
             "HOME": "/nonexistent",
             "LC_ALL": "C.UTF-8",
         }
