@@ -247,6 +247,7 @@ class _Reading:
 
 
 _EXPLAINED = (
+    ("but got '{'", "a brace stands where none can", "inside {} and [], put a text with ${...} in quotes"),
     ("'\\t'", "there is a tab where YAML wants spaces", "indent with spaces"),
     ("mapping values are not allowed", "a colon stands where no key can begin", "look at the indentation and quotes"),
     ("could not find expected ':'", "a line has no colon after its key", "look at the indentation of this line"),

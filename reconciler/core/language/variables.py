@@ -29,6 +29,9 @@ from reconciler.core.yaml_reader import (
 BUILT_IN = ("env", "app", "name")
 """Of the resource that is being made; nobody can set them."""
 _USE = re.compile(r"\$\$\{|\$\{([^}\n]*)(\})?")
+_WHOLE = re.compile(r"\$\{[^}\n]*\}")
+"""A text that is one variable and nothing else: what it holds decides what it is, in quotes or not. Inside {} and []
+YAML wants the quotes."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -99,7 +102,8 @@ class Filling:
 
         text = _USE.sub(value, node.text)
         mark = dataclasses.replace(node.mark, via=", ".join(told[:3])) if told else node.mark
-        return Text(text, node.plain and not says_nothing(text), mark)
+        plain = node.plain or bool(_WHOLE.fullmatch(node.text))
+        return Text(text, plain and not says_nothing(text), mark)
 
     def _value(self, match: re.Match[str], scope: Scope, mark: Mark, pointer: str, told: list[str]) -> str:
         name = match[1]
