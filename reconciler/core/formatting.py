@@ -44,7 +44,7 @@ def formatted(text: str) -> str | None:
     return None
 
 
-class _NoTypes(VersionedResolver):  # type: ignore[misc]  # the library has no types here
+class _NoTypes(VersionedResolver):
     """Every plain scalar is its text, as in `yaml_reader`."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
@@ -90,8 +90,7 @@ def _comments(node: Any) -> Iterator[CommentToken]:
     for each in node.ca.comment or ():
         if isinstance(each, CommentToken):
             yield each
-    children = node.values() if isinstance(node, CommentedMap) else node
-    for child in children if isinstance(children, type({}.values())) or isinstance(node, list | CommentedMap) else ():
+    for child in node.values() if isinstance(node, CommentedMap) else node if isinstance(node, list) else ():
         yield from _comments(child)
 
 

@@ -11,11 +11,10 @@ import signal
 import sys
 import time
 
+from reconciler.core.language import documents
 from reconciler.core.language.documents import ParsedFile
-from reconciler.git import tree_files
-from reconciler.git.bounded import child
 
-real = tree_files.parse_file
+real = documents.parse_file
 
 
 def parse_file(content: bytes, path: str, blob: str) -> ParsedFile:
@@ -42,5 +41,7 @@ def parse_file(content: bytes, path: str, blob: str) -> ParsedFile:
 
 
 if __name__ == "__main__":
-    tree_files.parse_file = parse_file
+    documents.parse_file = parse_file
+    from reconciler.git.bounded import child  # it takes the parser as it finds it
+
     sys.exit(child.main())

@@ -91,7 +91,7 @@ class Layers:
 def trees(draw: st.DrawFn) -> Layers:
     """Each app has its own name, and each overlay an app that is there."""
     defaults = {"": ROOT} | {folder: draw(DEFAULTS) for folder in FOLDERS if draw(st.booleans())}
-    apps = {
+    apps: dict[str, Fields] = {
         folder: {"name": f"app{number}", "env": draw(ENV), "process": draw(fields(nulls=True))}
         for number, folder in enumerate(FOLDERS)
         if draw(st.booleans())
