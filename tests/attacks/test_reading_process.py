@@ -21,16 +21,16 @@ from tests.integration.git.repository import SITE, Repository
 from tests.unit.planner.trees import app, secret
 
 HOSTILE = ("-m", "tests.attacks.hostile_reader")
-LIMITS = Limits(memory_bytes=512 << 20, question_s=8.0, file_cpu_s=1.0)
+LIMITS = Limits(memory_bytes=512 << 20, question_s=60.0, file_cpu_s=1.0)
 DEATHS = {
     "segfault": "SIGSEGV",
     "loop": "more than 1 s of the processor",
-    "sleep": "longer than 8 s",
+    "sleep": "longer than 4 s",
     "eat": "more than 512 MiB of memory",
     "babble": "protocol",
     "lie": "wrong shape",
     "exit": "status 9",
-    "stop": "longer than 8 s",
+    "stop": "longer than 4 s",
 }
 
 
@@ -48,7 +48,7 @@ def hostile(platform: Platform, tmp_path: Path, repository: Repository, limits: 
 @pytest.mark.parametrize("kind", DEATHS)
 async def test_a_file_that_ends_its_reader(repository: Repository, tmp_path: Path, kind: str) -> None:
     """The commit is refused with the file's name, what is applied stays, and the next good commit is applied."""
-    limits = LIMITS if kind not in ("sleep", "stop") else Limits(question_s=2.0)
+    limits = LIMITS if kind not in ("sleep", "stop") else Limits(question_s=4.0)
     platform = Platform()
     first = repository.commit(SITE)
     sync = hostile(platform, tmp_path, repository, limits)
@@ -57,7 +57,7 @@ async def test_a_file_that_ends_its_reader(repository: Repository, tmp_path: Pat
     looked = await sync.step()
     assert (looked.result, looked.commit) == ("refused", bad)
     assert [(each.path, each.code) for each in looked.findings] == [("deep/bad.yaml", "reading_ended")]
-    assert DEATHS[kind].replace("8 s", f"{limits.question_s:g} s") in looked.findings[0].message
+    assert DEATHS[kind] in looked.findings[0].message
     assert len(platform.rows) == 4
     repository.commit({"apps/site/app.yaml": app(more="      replicas: 2\n")}, remove=("deep",))
     assert (await sync.step()).result == "applied"

@@ -18,11 +18,8 @@ from reconciler.core.declared import Scope
 from reconciler.core.findings import errors
 from reconciler.core.language.documents import parse_file
 from reconciler.core.manifest import read_file, read_files
-from reconciler.git.objects import CommitObject
-from reconciler.git.tree_files import TreeFiles
-from reconciler.git.tree_reader import TreeReader
-from reconciler.git.tree_walk import Listing
 from reconciler.vault import resolve_offline
+from tests.unit.manifest.in_memory import Commits, reader
 from tests.unit.planner.trees import IMAGE
 
 HEAD = "apiVersion: trueup/v1\n"
@@ -226,30 +223,6 @@ def test_what_is_inherited_is_what_one_would_write_out(layers: Layers) -> None:
         assert apps == {name: each.declared[0].resource.spec for name, each in written.items()}
 
 
-@dataclass
-class Store:
-    """Commits by number; a blob's id is its content."""
-
-    trees: list[dict[str, str]]
-
-    def commit(self, commit: str) -> CommitObject:
-        return CommitObject(commit, commit, "", "")
-
-    def blob(self, object_id: str, bound_bytes: int) -> bytes:
-        return bytes.fromhex(object_id)
-
-    def list(self, tree: str, parts: tuple[str, ...]) -> Listing:
-        """In place of the walk."""
-        files = self.trees[int(tree)]
-        return Listing(tuple((path, text.encode().hex()) for path, text in files.items()))
-
-
-def reader(store: Store) -> TreeReader:
-    files = TreeFiles(store, SCOPE, ())  # type: ignore[arg-type]  # it answers what it is asked
-    files._walk = store  # type: ignore[assignment]
-    return TreeReader(files, resolve_offline)
-
-
 def said(assembled: Assembled) -> object:
     return to_json([(str(key), each) for key, each in assembled.tree.resources.items()]), assembled.findings
 
@@ -257,7 +230,7 @@ def said(assembled: Assembled) -> object:
 @given(histories())
 @settings(max_examples=50, deadline=None)
 def test_commit_by_commit_is_as_a_fresh_reading(history: list[Layers]) -> None:
-    store = Store([each.files() for each in (*history, history[0])])
+    store = Commits([each.files() for each in (*history, history[0])])
     following = reader(store)
     for number in (*range(len(store.trees)), 0):
         assert said(following.read(str(number))) == said(reader(store).read(str(number)))
