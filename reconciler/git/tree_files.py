@@ -65,7 +65,8 @@ class _Beyond(Exception):
 
 @dataclass(slots=True)
 class TreeFiles:
-    """Blocks on the disk; one thread at a time. `before_file` is told of each file that is about to be read."""
+    """Blocks on the disk; one thread at a time. `before_file` is told of each file that is about to be read, and of ""
+    when no file is at hand any more."""
 
     objects: Objects
     scope: Scope
@@ -115,6 +116,7 @@ class TreeFiles:
             chars += state.chars
             if chars > TREE_CHARS_MAX:
                 raise _Beyond(_too_much_text(path))
+        self.before_file("")
         self._keep(commit, states)
         findings = (*walked, *context.findings(state.used for state in states.values()))
         removed = tuple(path for path in before if path not in states)

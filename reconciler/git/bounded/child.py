@@ -63,7 +63,7 @@ class Child:
 
     def before_file(self, path: str) -> None:
         self._at(path)
-        signal.setitimer(signal.ITIMER_PROF, self.limits.file_cpu_s)
+        signal.setitimer(signal.ITIMER_PROF, self.limits.file_cpu_s if path else 0)
 
     def _begin(self) -> None:
         """The clock of one question: the kernel ends the process when it has used up its share of the processor."""
