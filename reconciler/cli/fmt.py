@@ -12,8 +12,9 @@ from typing import Any
 
 from kit.errors import Refusal
 from kit.files import write_atomically
+from kit.plain_text import counted
 from reconciler.cli import exits
-from reconciler.cli.source_tree import counted, findings_text, manifests, show
+from reconciler.cli.source_tree import findings_text, manifests, show
 from reconciler.core.findings import Finding, errors
 from reconciler.core.formatting import formatted
 from reconciler.core.yaml_reader import read_documents

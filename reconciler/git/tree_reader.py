@@ -44,12 +44,6 @@ class TreeReader:
         self._trees: OrderedDict[str, _Tree] = OrderedDict()
         self.parsed = 0
 
-    def fork(self, objects: ObjectStore) -> TreeReader:
-        """Another reader, for another thread, that knows the files that this one knows."""
-        made = TreeReader(objects, self._scope, self._resolve, self._parts)
-        made._newest, made._older = self._newest, self._older  # replaced as a whole, never changed
-        return made
-
     def read(self, commit: str) -> Assembled:
         """Everything that the commit declares, and all findings. `Transient` when an object cannot be read."""
         known = self._trees.get(commit)
