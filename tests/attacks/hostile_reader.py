@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import sys
 import time
+from pathlib import Path
 
 from reconciler.core.language import documents
 from reconciler.core.language.documents import ParsedFile
@@ -30,14 +32,25 @@ def parse_file(content: bytes, path: str, blob: str) -> ParsedFile:
         while True:
             eaten.append(bytearray(16 << 20))
     if b"# babble" in content:
-        os.write(1, b"\x7f\xff\xff\xff" + b"x" * 1000)
+        os.write(_answers(), b"\x7f\xff\xff\xff" + b"x" * 1000)
     if b"# lie" in content:
-        os.write(1, b"\x00\x00\x00\x03abc")
+        os.write(_answers(), b"\x00\x00\x00\x03abc")
+    if b"# print" in content:
+        os.write(1, b"noise" * 100)
     if b"# exit" in content:
         os._exit(9)
     if b"# stop" in content:
         os.kill(os.getpid(), signal.SIGSTOP)
     return real(content, path, blob)
+
+
+def _answers() -> int:
+    """The pipe to the controller, found as an intruder would find it."""
+    return next(
+        number
+        for number in range(3, 64)
+        if Path(f"/proc/self/fd/{number}").exists() and stat.S_ISFIFO(os.fstat(number).st_mode)
+    )
 
 
 if __name__ == "__main__":

@@ -56,13 +56,22 @@ async def test_a_file_that_ends_its_reader(repository: Repository, tmp_path: Pat
     bad = repository.commit({"deep/bad.yaml": f"# {kind}\n"})
     looked = await sync.step()
     assert (looked.result, looked.commit) == ("refused", bad)
-    assert [(each.path, each.code) for each in looked.findings] == [("deep/bad.yaml", "reading_ended")]
+    assert [each.code for each in looked.findings] == ["reading_ended"]
+    if kind not in ("babble", "lie"):  # a process that goes on may be at another file when it is found out
+        assert looked.findings[0].path == "deep/bad.yaml"
     assert DEATHS[kind] in looked.findings[0].message
     assert len(platform.rows) == 4
     repository.commit({"apps/site/app.yaml": app(more="      replicas: 2\n")}, remove=("deep",))
     assert (await sync.step()).result == "applied"
     assert platform.applied[-1][0].base == first
     assert [change.verb for change in platform.applied[-1][0].changes] == ["update"]
+    sync.reading.close()
+
+
+async def test_what_a_library_prints_is_no_answer(repository: Repository, tmp_path: Path) -> None:
+    repository.commit({**SITE, "loud.yaml": "# print\n"})
+    sync = hostile(Platform(), tmp_path, repository)
+    assert (await sync.step()).result == "applied"
     sync.reading.close()
 
 

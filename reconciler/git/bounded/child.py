@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pygit2
@@ -123,7 +123,7 @@ def main() -> int:
     limits = msgspec.json.decode(sys.argv[1], type=Limits)
     _bound(limits)
     child = Child(limits, int(sys.argv[2]))
-    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    questions, answers = sys.stdin.buffer, _answers()
     while True:
         try:
             body = wire.read_frame(questions.read, wire.REQUEST_BYTES_MAX)
@@ -135,6 +135,15 @@ def main() -> int:
             answers.flush()
         except MemoryError:
             os._exit(limits.memory_exit)  # what was built so far may be anything
+
+
+def _answers() -> BinaryIO:
+    """The pipe to the controller, away from standard output, where any library may have something to say."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return pipe
 
 
 def _bound(limits: Limits) -> None:
