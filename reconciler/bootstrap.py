@@ -181,9 +181,7 @@ class Controller:
             interval_s=settings.poll_interval_s,
             signers=_signers(settings.signers),
         )
-        self._planning = Planning(
-            self._source, clone, vault.resolve, store.views, lambda: self._git.reader, self._git.signatures
-        )
+        self._planning = Planning(self._source, clone, vault.resolve, store.views, self._git.signatures)
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
     @contextlib.asynccontextmanager
@@ -210,6 +208,8 @@ class Controller:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(watch, *tasks, return_exceptions=True)
+            self._delivery.close()
+            self._planning.close()
 
     def _led(
         self,

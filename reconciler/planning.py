@@ -22,11 +22,12 @@ from reconciler.core.preview.markdown import rendered
 from reconciler.core.revisions import Source
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.core.views import PROJECTIONS
+from reconciler.git.bounded.process import ReadingProcess
+from reconciler.git.bounded.source import BoundedSource
 from reconciler.git.clone import BareClone
-from reconciler.git.judge import judge, reader_for, rows_of
-from reconciler.git.objects import ObjectStore
+from reconciler.git.judge import judge, rows_of
+from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
-from reconciler.git.tree_reader import TreeReader
 from reconciler.ports import Views, ViewSnapshot
 
 PLAN_TIMEOUT_S = 25.0
@@ -38,16 +39,16 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 @dataclass(slots=True)
 class Planning:
-    """`seed`: a reader that has read what is applied, if there is one; its files are taken over, not its work.
-    `signatures`: who may sign now, from the operator's file and never from the commit."""
+    """`signatures`: who may sign now, from the operator's file and never from the commit. `reading`: not the one of the
+    Git loop: whoever opens a pull request can end it, and that must cost the branch nothing."""
 
     source: Source
     clone: BareClone
     resolve: ResolveSecret
     views: Views
-    seed: Callable[[], TreeReader | None] = lambda: None
     signatures: Callable[[], SignatureCheck | None] = lambda: None
-    _reader: TreeReader | None = None
+    reading: ReadingProcess = field(default_factory=ReadingProcess)
+    _bounded: BoundedSource | None = None
     _free: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def plan_for(self, base: str, head: str) -> RenderedPlan:
@@ -81,26 +82,29 @@ class Planning:
         return await asyncio.to_thread(self._plan, snapshot, base, head)
 
     def _plan(self, snapshot: ViewSnapshot, base: str, head: str) -> PlanDocument:
-        objects = self.clone.objects()
+        bounded = self._read_with()
+        objects = bounded.objects
         row = snapshot.rows["sources"].get(self.source.source_id) or {}
         applied = str(row.get("applied_commit") or "")
         head = _resolved(objects, head, "head")
         base = _resolved(objects, base, "base") if base else _fork_point(objects, applied, head)
         rows = rows_of(self.source, snapshot.rows["resources"])
-        reader, signatures = self._reader_of(objects), self.signatures()
-        judged = judge(self.source, objects, reader, head=head, base=base, rows=rows, signatures=signatures)
+        signatures = self.signatures()
+        judged = judge(self.source, objects, bounded.reader, head=head, base=base, rows=rows, signatures=signatures)
         asked = Asked(self.source, judged.info, judged.base, judged.plan, judged.findings, applied, judged.signatures)
         return preview(snapshot.rows, snapshot.event_id, asked, "live")
 
-    def _reader_of(self, objects: ObjectStore) -> TreeReader:
+    def _read_with(self) -> BoundedSource:
         """Kept, so that the next plan reads only what differs."""
-        if self._reader is None:
-            seed = self.seed()
-            self._reader = seed.fork(objects) if seed else reader_for(self.source, objects, self.resolve)
-        return self._reader
+        if self._bounded is None:
+            self._bounded = BoundedSource(self.clone.path, self.source, self.resolve, self.reading)
+        return self._bounded
+
+    def close(self) -> None:
+        self.reading.close()
 
 
-def _resolved(objects: ObjectStore, commit: str, name: str) -> str:
+def _resolved(objects: Objects, commit: str, name: str) -> str:
     """Only a commit id: no ref, no range, no option."""
     if not _COMMIT.fullmatch(commit):
         why = f"{name}={commit[:80]!r} is not a commit id of 7 to 64 hex digits"
@@ -108,11 +112,13 @@ def _resolved(objects: ObjectStore, commit: str, name: str) -> str:
     try:
         return objects.resolve(commit)
     except Transient as error:
+        if error.code == "reading_ended":
+            raise
         why = f"the commit {commit[:12]} is not in the controller's clone"
         raise Refusal("make a plan", why, fix="push it, and wait until it is fetched", code="not_found") from error
 
 
-def _fork_point(objects: ObjectStore, applied: str, head: str) -> str:
+def _fork_point(objects: Objects, applied: str, head: str) -> str:
     """The newest common commit; what is applied when there is none, so that the judge says what is wrong."""
     if not applied or not objects.has(applied):
         return applied

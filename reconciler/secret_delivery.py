@@ -1,8 +1,8 @@
 """The secret file of one instance, for its node alone. Called by the server when an agent asks.
 
-The instance's row names each secret's manifest blob; the values are read from the clone, opened with the platform's
-key, merged, and sealed to the node's own recipient, all in one call in a worker thread. Nothing of it is kept or
-logged.
+The instance's row names each secret's manifest blob; a reading process takes the values out of it, still encrypted.
+They are opened with the platform's key, merged, and sealed to the node's own recipient, all in one call in a worker
+thread. Nothing of it is kept or logged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable
 
 from kit.errors import Refusal, Transient, TrueupError
 from reconciler.core.model import ResourceId
+from reconciler.core.secret_file import SecretManifest
+from reconciler.git.bounded.process import ReadingProcess
+from reconciler.git.bounded.source import RemoteObjects
 from reconciler.git.clone import BareClone
 from reconciler.ports import Doc
 from reconciler.vault import Vault
@@ -25,8 +28,12 @@ class SecretDelivery:
         self, vault: Vault, clones: dict[str, BareClone], refresh: Callable[[], Awaitable[None]] | None = None
     ) -> None:
         self._vault = vault
-        self._clones = clones
+        self._reading = ReadingProcess()
+        self._clones = {name: RemoteObjects(self._reading, clone.path) for name, clone in clones.items()}
         self._refresh = refresh
+
+    def close(self) -> None:
+        self._reading.close()
 
     async def seal_for(self, instance: Doc, node: Doc) -> bytes:
         """The file, encrypted to the node's recipient. `Refusal` with code "secrets_missing" when a value is gone."""
@@ -46,7 +53,7 @@ class SecretDelivery:
     def _values(self, secret: ResourceId, blob: str) -> dict[str, bytes]:
         for clone in self._clones.values():
             try:
-                return self._vault.values_in_blob(clone.read_blob(blob), secret)
+                return self._vault.values(SecretManifest(secret, clone.sealed(blob, secret), blob))
             except (KeyError, Refusal, Transient):
                 continue
         raise Refusal(

@@ -29,7 +29,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from kit.canonical import canonical_json, digest
 from kit.errors import Refusal
 from kit.files import write_atomically
-from reconciler.core.manifest import Scope, read_file
 from reconciler.core.model import ResourceId, SecretSpec
 from reconciler.core.secret_file import (
     HEADER,
@@ -79,22 +78,6 @@ class Vault:
     def values(self, secret: SecretManifest) -> dict[str, bytes]:
         """The plain values. For immediate use only."""
         return {key: self._decrypt(secret.id, key, armored) for key, armored in sorted(secret.values.items())}
-
-    def values_in_blob(self, content: bytes, resource_id: ResourceId) -> dict[str, bytes]:
-        """The plain values of one secret out of the manifest file that its specification's `blob` names."""
-        found: dict[str, bytes] = {}
-
-        def take(secret: SecretManifest) -> ResolvedSecret:
-            if secret.id == resource_id:
-                found.update(self.values(secret))
-            return resolve_offline(secret)
-
-        scope = Scope(resource_id.org, resource_id.project)
-        file = read_file(content, "", "", scope, take)
-        if not found:
-            why = file.findings[0].message if file.findings else "the file does not declare it"
-            raise Refusal(f"read the secret {resource_id.short}", why, code="secrets_missing")
-        return found
 
     def secret_file(self, secrets: Sequence[Mapping[str, bytes]]) -> bytes:
         """The secret file of a process: the values of all its secrets together."""

@@ -38,6 +38,8 @@ COMMANDS = {
     "instance": "stop one instance; another one takes its place",
     "plan": "what a commit would change",
     "validate": "check manifests without a controller",
+    "fmt": "bring manifests into one layout",
+    "schema": "print the JSON Schema of manifests, for editors",
     "secret": "seal the values of Secret manifests",
     "token": "print the token of a node, an edge, an operator or a webhook",
     "version": "print the version",

@@ -17,8 +17,10 @@ from kit.errors import Refusal
 from kit.plain_text import clean, counted
 from reconciler.cli.output import print_json
 from reconciler.core.cross_checks import Assembled, assemble
+from reconciler.core.declared import Scope
 from reconciler.core.findings import Finding, errors
-from reconciler.core.manifest import ManifestFile, Scope, read_file
+from reconciler.core.language.documents import ParsedFile, parse_file
+from reconciler.core.manifest import read_files
 from reconciler.core.yaml_reader import FILE_BYTES_MAX, file_too_large
 from reconciler.git.tree_walk import DEPTH_MAX, ENTRIES_MAX, is_manifest
 from reconciler.vault import resolve_offline
@@ -30,8 +32,14 @@ def read_folder(folder: Path, scope: Scope) -> Assembled:
         why = "it is not a folder"
         raise Refusal(f"read the manifests in {folder}", why, fix="name a folder with manifests", code="usage")
     findings: list[Finding] = []
-    files = [_read(folder, path, scope) for path in _manifests(folder, folder, 0, [0], findings)]
-    return assemble(files, findings)
+    parsed = [_read(folder, path) for path in manifests(folder, findings)]
+    files, between = read_files(parsed, scope, resolve_offline)
+    return assemble(files, [*findings, *between])
+
+
+def manifests(folder: Path, findings: list[Finding]) -> Iterator[Path]:
+    """The manifest files below a folder, and what is wrong with names and links."""
+    return _manifests(folder, folder, 0, [0], findings)
 
 
 def findings_text(findings: Iterable[Finding]) -> str:
@@ -84,12 +92,12 @@ def _manifests(root: Path, folder: Path, depth: int, seen: list[int], findings: 
                 note(path, "symbolic_link", "not a regular file; links are never followed")
 
 
-def _read(root: Path, path: Path, scope: Scope) -> ManifestFile:
+def _read(root: Path, path: Path) -> ParsedFile:
     name = str(path.relative_to(root))
     if (size := path.stat().st_size) > FILE_BYTES_MAX:
-        return ManifestFile(name, opaque=True, findings=(file_too_large(name, size),))
+        return ParsedFile(name, "", 0, findings=(file_too_large(name, size),), opaque=True)
     content = path.read_bytes()
-    return read_file(content, name, _blob_id(content), scope, resolve_offline)
+    return parse_file(content, name, _blob_id(content))
 
 
 def _blob_id(content: bytes) -> str:

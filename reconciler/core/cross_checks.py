@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kit.wire import Port
+from reconciler.core.declared import Declared, ManifestFile, place_of
 from reconciler.core.findings import Finding, nearest, ordered
-from reconciler.core.manifest import Declared, ManifestFile, nearest_mark
 from reconciler.core.model import NO_PART, Kind, Resource, ResourceId
 from reconciler.core.normalise import find_port, known_ports
-from reconciler.core.schema import pointer_join
+from reconciler.core.schema import finding_at, pointer_join
 from reconciler.core.secret_file import FILE_BYTES_MAX, KEYS_MAX
 
 RESOURCES_MAX = 20_000
@@ -43,12 +43,15 @@ def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = ()) -> Ass
     """`more`: what the walk through the tree found."""
     files = sorted(files, key=lambda file: file.path)
     if (count := sum(len(file.declared) for file in files)) > RESOURCES_MAX:
-        message = f"the tree declares {count} resources; a source may declare {RESOURCES_MAX}"
-        too_many = Finding("", 0, 0, "", "too_many_resources", message, "split it into several sources")
-        return Assembled(Tree(), (too_many,))
+        return Assembled(Tree(), (too_many_resources(count),))
     joining = _Joining(files)
     joining.run()
     return Assembled(Tree(joining.resources), ordered([*joining.findings, *more]))
+
+
+def too_many_resources(count: int) -> Finding:
+    message = f"the tree declares {count} resources; a source may declare {RESOURCES_MAX}"
+    return Finding("", 0, 0, "", "too_many_resources", message, "split it into several sources")
 
 
 class _Joining:
@@ -192,8 +195,8 @@ class _Joining:
         self._note(each, pointer, code, message, "choose another, or remove one of the routes")
 
     def _note(self, each: Declared, pointer: str, code: str, message: str, fix: str) -> None:
-        mark = nearest_mark(each.marks, pointer)
-        self.findings.append(Finding(each.resource.origin.path, mark.line, mark.column, pointer, code, message, fix))
+        mark = place_of(each, pointer)
+        self.findings.append(finding_at(mark, each.resource.origin.path, pointer, code, message, fix))
 
 
 def _sibling(identity: ResourceId, kind: Kind, name: str) -> ResourceId:

@@ -1,9 +1,10 @@
 """From YAML nodes to a JSON document that the schema allows, or findings in plain words.
 
-`reconciler.core.manifest` calls `check` once per document. The schema says what a plain scalar is: where it wants a
-number or a truth value, the JSON forms of those are read as such, everywhere else a scalar is the text that is written.
-The schemas in schemas/manifest/ are plain JSON Schema 2020-12, so that an editor finds the same mistakes; the keywords
-`errorMessage`, `x-code` and `x-fix` beside a keyword say it in our words.
+`reconciler.core.language` calls `check` once per resolved document, and with `partial` for what only adds to others.
+The schema says what a plain scalar is: where it wants a number or a truth value, the JSON forms of those are read as
+such, everywhere else a scalar is the text that is written. The schemas in schemas/manifest/ are plain JSON Schema
+2020-12, so that an editor finds the same mistakes; the keywords `errorMessage`, `x-code` and `x-fix` beside a keyword
+say it in our words.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
-from referencing import Registry, Resource
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from reconciler.core.findings import Finding, nearest
-from reconciler.core.yaml_reader import Array, Mark, Node, Table, Text, key_name
+from reconciler.core.yaml_reader import Array, Entry, Mark, Node, Table, Text, key_name, says_nothing
 
-SCHEMA_NAMES = ("common", "environment", "app", "route", "volume", "secret")
+SCHEMA_NAMES = ("common", "environment", "app", "route", "volume", "secret", "defaults", "overlay")
+_ABOUT_THE_WHOLE = frozenset(("required", "oneOf", "minProperties"))
+"""Keywords that say nothing about a part of a document."""
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,16})?([eE][+-]?[0-9]{1,2})?")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
@@ -42,14 +46,28 @@ class Checked:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check(node: Node, kind: str, path: str) -> Checked:
-    """`kind` is the lower-case name of a schema. The document is only meaningful without findings."""
+def check(node: Node, schema: str, path: str, *, at: str = "", partial: bool = False) -> Checked:
+    """`schema` is a file name, with a fragment for a part of it: "app.json", "app.json#/$defs/process". `at`: the
+    pointer of the node in its document. The document is only meaningful without findings.
+
+    `partial`: the node only adds to other documents. Then nothing is missing, a key without a value takes something
+    away, and a text with a variable in it is judged where it is used.
+    """
     checked = Checked(None)
-    checked.document = _shape(node, load(f"{kind}.json"), "", f"{kind}.json", checked)
-    teller = _Teller(checked, path, values_are_secret=kind == "secret")
-    for error in _validator(kind).iter_errors(checked.document):
-        checked.findings.extend(teller.tell(error))
+    checked.document = _shape(node, {"$ref": schema}, at, "", checked)
+    teller = _Teller(checked, path, at, values_are_secret=schema.startswith("secret.json"))
+    for error in _validator(schema).iter_errors(checked.document):
+        if not (partial and _is_open(error)):
+            checked.findings.extend(teller.tell(error))
     return checked
+
+
+def _is_open(error: ValidationError) -> bool:
+    """Whether only the whole document can tell."""
+    given, keyword = error.instance, error.validator
+    is_variable = "variables" in error.absolute_path
+    unsettled = given is None or (isinstance(given, str) and "${" in given)
+    return keyword in _ABOUT_THE_WHOLE or (unsettled and not is_variable and "propertyNames" not in error.schema_path)
 
 
 def pointer_join(pointer: str, *parts: str | int) -> str:
@@ -66,12 +84,17 @@ def load(name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _validator(kind: str) -> Any:
+def _validator(schema: str) -> Any:
     registry: Registry[Any] = Registry().with_resources(
-        [(f"{name}.json", Resource.from_contents(load(f"{name}.json"))) for name in SCHEMA_NAMES]
+        [(f"{name}.json", DRAFT202012.create_resource(_bare(f"{name}.json"))) for name in SCHEMA_NAMES]
     )
     strict = extend(Draft202012Validator, {"pattern": _pattern})
-    return strict(load(f"{kind}.json"), registry=registry)
+    return strict({"$ref": schema}, registry=registry)
+
+
+def _bare(name: str) -> dict[str, Any]:
+    """Without $schema, which would make the library go on with its own class, and its own idea of a pattern's end."""
+    return {key: value for key, value in load(name).items() if key != "$schema"}
 
 
 def _pattern(_: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -94,7 +117,7 @@ def _shape(node: Node, schema: Mapping[str, Any], pointer: str, base: str, into:
             return {entry.key: _field(entry.key, entry, schema, pointer, base, into) for entry in node.entries}
 
 
-def _field(key: str, entry: Any, schema: Mapping[str, Any], pointer: str, base: str, into: Checked) -> Any:
+def _field(key: str, entry: Entry, schema: Mapping[str, Any], pointer: str, base: str, into: Checked) -> Any:
     below = pointer_join(pointer, key)
     into.key_marks[below] = entry.key_mark
     other = schema.get("additionalProperties")
@@ -116,7 +139,7 @@ def _scalar(node: Text, wanted: str | list[str] | None) -> Any:
     kinds = [wanted] if isinstance(wanted, str) else wanted or []
     if not node.plain:
         return node.text
-    if not node.text:
+    if says_nothing(node.text):
         return None
     if "boolean" in kinds and node.text in ("true", "false"):
         return node.text == "true"
@@ -140,20 +163,22 @@ _TYPE_NAMES = {
 class _Teller:
     """Says an error of the validator in words, at its place."""
 
-    def __init__(self, checked: Checked, path: str, *, values_are_secret: bool) -> None:
+    def __init__(self, checked: Checked, path: str, at: str, *, values_are_secret: bool) -> None:
         self._checked = checked
         self._path = path
+        self._at = at
         self._secret = values_are_secret
 
     def tell(self, error: ValidationError) -> Iterator[Finding]:
-        pointer = pointer_join("", *error.absolute_path)
+        pointer = pointer_join(self._at, *error.absolute_path)
         match error.validator:
             case "additionalProperties":
                 yield from self._unknown_fields(error, pointer)
             case "required":
                 yield from self._missing_fields(error, pointer)
-            case "type" if error.instance is None:
-                fix = "write a value" + (', or "" for an empty text' if error.validator_value == "string" else "")
+            case "type" | "enum" | "const" if error.instance is None:
+                fix = "write a value" + (", or a text in quotes" if error.validator_value == "string" else "")
+                fix += "; there is nothing inherited here that it could take away"
                 yield self._finding(pointer, "value_missing", f"{self._name(pointer)} has no value", fix)
             case _ if error.absolute_schema_path and "propertyNames" in error.absolute_schema_path:
                 yield self._bad_key(error, pointer)
@@ -224,8 +249,13 @@ class _Teller:
 
     def _finding(self, pointer: str, code: str, message: str, fix: str, *, at_key: bool = False) -> Finding:
         marks = self._checked.key_marks if at_key else self._checked.marks
-        mark = marks.get(pointer, Mark(0, 0))
-        return Finding(self._path, mark.line, mark.column, self._masked(pointer), code, message, fix)
+        return finding_at(marks.get(pointer, Mark(0, 0)), self._path, self._masked(pointer), code, message, fix)
+
+
+def finding_at(mark: Mark, path: str, pointer: str, code: str, message: str, fix: str = "") -> Finding:
+    """A finding where the value was written, which may be in another file than the document's own `path`."""
+    via = f" ({mark.via})" if mark.via else ""
+    return Finding(mark.path or path, mark.line, mark.column, pointer, code, message + via, fix)
 
 
 def _told(error: ValidationError, keyword: str) -> str:
@@ -251,6 +281,7 @@ _GENERIC: dict[str, Callable[[Any], str]] = {
     "maximum": lambda bound: f"at most {bound}",
     "exclusiveMinimum": lambda bound: f"more than {bound}",
     "minProperties": lambda bound: f"at least {bound} entry",
+    "minItems": lambda bound: f"at least {bound} item",
     "maxProperties": lambda bound: f"at most {bound} entries",
     "maxItems": lambda bound: f"at most {bound} items",
     "maxLength": lambda bound: f"at most {bound} characters",

@@ -40,10 +40,13 @@ _FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Counts from 1."""
+    """Where something is written: line and column count from 1. `via`: what it comes through, when that is elsewhere
+    (the variable in it, say)."""
 
     line: int
     column: int
+    path: str = ""
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,18 @@ class Array:
 
 
 Node = Text | Table | Array
+
+_NOTHING = frozenset(("", "~", "null", "Null", "NULL"))
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a plain scalar of this text is no value at all. A text of that form has to be quoted."""
+    return text in _NOTHING
+
+
+def is_nothing(node: Node) -> bool:
+    """A key without a value, or with a null: it takes away what is inherited, and is a mistake everywhere else."""
+    return isinstance(node, Text) and node.plain and says_nothing(node.text)
 
 
 class _Stop(Exception):
@@ -111,11 +126,11 @@ class _Reading:
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            mark = _mark_at(content[: error.start].decode("utf-8", "replace"))
+            mark = self._mark_at(content[: error.start].decode("utf-8", "replace"))
             self.note("not_utf8", mark, f"byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8")
             return None
         if found := _FORBIDDEN.search(text):
-            mark = _mark_at(text[: found.start()])
+            mark = self._mark_at(text[: found.start()])
             self.note("control_character", mark, f"the character U+{ord(found[0]):04X} is not allowed", "remove it")
             return None
         return text
@@ -134,7 +149,7 @@ class _Reading:
             pass
 
     def _document(self, start: DocumentStartEvent, events: Iterator[Event]) -> None:
-        mark = _mark(start)
+        mark = self._mark(start)
         self._documents += 1
         if self._documents > DOCUMENTS_MAX:
             self._stop("too_many_documents", mark, f"more than {DOCUMENTS_MAX} documents in one file", "split the file")
@@ -168,6 +183,8 @@ class _Reading:
         while not isinstance(event := next(events), MappingEndEvent):
             key = self._node(event, events, depth + 1)
             value = self._node(next(events), events, depth + 1)
+            if isinstance(value, Text) and value.plain and not value.text:
+                value = Text("", True, key.mark)  # the parser places it at whatever comes next
             if self._key_is_good(key, seen) and isinstance(key, Text):
                 seen[key.text] = key.mark
                 yield Entry(key.text, key.mark, value)
@@ -188,7 +205,7 @@ class _Reading:
         return False
 
     def _count(self, event: Event, depth: int) -> Mark:
-        mark = _mark(event)
+        mark = self._mark(event)
         self._nodes += 1
         if self._nodes > NODES_MAX:
             self._stop("too_many_nodes", mark, f"more than {NODES_MAX} values in one file", "split the file")
@@ -209,6 +226,12 @@ class _Reading:
         if found := _FORBIDDEN.search(text):
             self.note("control_character", mark, f"the text holds the character U+{ord(found[0]):04X}", "remove it")
 
+    def _mark(self, event: Event) -> Mark:
+        return Mark(event.start_mark.line + 1, event.start_mark.column + 1, self.path)
+
+    def _mark_at(self, before: str) -> Mark:
+        return Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1, self.path)
+
     def _stop(self, code: str, mark: Mark, message: str, fix: str = "") -> None:
         self.note(code, mark, message, fix)
         raise _Stop
@@ -224,6 +247,7 @@ class _Reading:
 
 
 _EXPLAINED = (
+    ("but got '{'", "a brace stands where none can", "inside {} and [], put a text with ${...} in quotes"),
     ("'\\t'", "there is a tab where YAML wants spaces", "indent with spaces"),
     ("mapping values are not allowed", "a colon stands where no key can begin", "look at the indentation and quotes"),
     ("could not find expected ':'", "a line has no colon after its key", "look at the indentation of this line"),
@@ -247,14 +271,6 @@ def file_too_large(path: str, size_bytes: int) -> Finding:
 def key_name(key: str) -> str:
     """A key for a message: only when it looks like a field's name, because a misplaced secret can end up as a key."""
     return f"'{key}'" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,47}", key) else "(not a plain name)"
-
-
-def _mark(event: Event) -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
-
-
-def _mark_at(before: str) -> Mark:
-    return Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
 
 
 def _first_line(text: str) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pygit2
 
-from kit.errors import TrueupError
+from kit.errors import Transient, TrueupError
 from reconciler.core.revisions import Source
-from reconciler.core.yaml_reader import FILE_BYTES_MAX
 from reconciler.git.addresses import check_branch, check_source_id, check_url
-from reconciler.git.objects import ObjectStore
+from reconciler.git.bounded.process import ReadingProcess
+from reconciler.git.bounded.source import RemoteObjects
 from reconciler.git.transport import FETCH_TIMEOUT_S, GitProgram
 
 FETCHED = "refs/trueup/fetched"
@@ -25,7 +25,7 @@ APPLIED = "refs/trueup/applied"
 
 
 class BareClone:
-    """Opened by `open`. `fetch` must not run twice at a time; reads go through `objects`, from one thread at a time."""
+    """Opened by `open`. `fetch` must not run twice at a time. Objects are read by `reconciler.git.bounded`."""
 
     def __init__(self, state: Path, source: Source) -> None:
         self.source = source
@@ -47,15 +47,7 @@ class BareClone:
         refspec = f"+refs/heads/{self._branch}:{FETCHED}"
         arguments = [f"--git-dir={self.path}", "fetch", *options, "--", self.url, refspec]
         await self._git.run(attempted, arguments, timeout_s=timeout_s)
-        return await asyncio.to_thread(lambda: self.objects().resolve(FETCHED))
-
-    def objects(self) -> ObjectStore:
-        """A fresh look at the objects: what the last fetch brought is in it."""
-        return ObjectStore(self.path)
-
-    def read_blob(self, blob: str, bound_bytes: int = FILE_BYTES_MAX) -> bytes:
-        """A manifest file that a specification names (a secret's `blob`). Blocks on the disk."""
-        return self.objects().blob(blob, bound_bytes)
+        return await asyncio.to_thread(self._fetched)
 
     async def renew(self) -> None:
         """Puts the clone aside and makes a new one: for when objects are missing although every fetch succeeds."""
@@ -80,16 +72,27 @@ class BareClone:
             shutil.rmtree(fresh / "hooks", ignore_errors=True)
             fresh.rename(self.path)
 
+    def _fetched(self) -> str:
+        """The ref as git has just written it. What it names is read elsewhere, see `reconciler.git.bounded`."""
+        try:
+            return str(pygit2.Repository(str(self.path)).references[FETCHED].target)
+        except (pygit2.GitError, KeyError, OSError) as error:
+            why = f"the ref cannot be read ({type(error).__name__})"
+            raise Transient(f"read {FETCHED} of {self.path}", why, code="source_unreadable") from error
+
     def _is_sound(self) -> bool:
         """Good enough to fetch into: it opens, and what the refs name is there."""
+        reading = ReadingProcess()
         try:
             repository = pygit2.Repository(str(self.path))
-            store = self.objects()
+            objects = RemoteObjects(reading, self.path)
             for name in (FETCHED, APPLIED):
                 if name in repository.references:
-                    store.tree(store.commit(store.resolve(name)).tree)
+                    objects.tree(objects.commit(str(repository.references[name].target)).tree)
         except (TrueupError, pygit2.GitError, KeyError, ValueError, OSError):
             return False
+        finally:
+            reading.close()
         return True
 
     def _put_aside(self) -> None:

@@ -17,7 +17,7 @@ from reconciler.core.signing.approvals import approves
 from reconciler.core.signing.armour import SignatureUnreadable
 from reconciler.core.signing.commit_object import CommitMalformed, RawCommit, read_commit
 from reconciler.core.signing.verdicts import Fault, SignedBy
-from reconciler.git.objects import ObjectStore, ObjectTooLarge
+from reconciler.git.objects import Objects, ObjectTooLarge
 from reconciler.git.signers_file import Trust
 
 AT_A_TIME = 32
@@ -36,7 +36,7 @@ class LookedAt:
     approves: tuple[str, ...] = ()
 
 
-def look_at(objects: ObjectStore, trust: Trust, now: datetime, ids: Sequence[str]) -> list[LookedAt]:
+def look_at(objects: Objects, trust: Trust, now: datetime, ids: Sequence[str]) -> list[LookedAt]:
     """In the order of `ids`. `Transient` when an object is missing."""
     found: list[LookedAt] = []
     with ThreadPoolExecutor(min(GPG_PROCESSES_MAX, 2 * (os.cpu_count() or 1)), "gpgv") as pool:
@@ -47,7 +47,7 @@ def look_at(objects: ObjectStore, trust: Trust, now: datetime, ids: Sequence[str
 
 
 def _begin(
-    objects: ObjectStore, trust: Trust, now: datetime, ids: Sequence[str], pool: Executor
+    objects: Objects, trust: Trust, now: datetime, ids: Sequence[str], pool: Executor
 ) -> Iterator[LookedAt | Future[LookedAt]]:
     for commit in ids:
         try:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.core.cross_checks import Tree
+from reconciler.core.declared import Scope
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.guards import check
-from reconciler.core.manifest import Scope
 from reconciler.core.model import Origin, Resource, ResourceId
 from reconciler.core.planner import Plan, plan
 from reconciler.core.revisions import CommitInfo, Source
@@ -22,8 +22,10 @@ from reconciler.core.secret_file import ResolveSecret
 from reconciler.core.signing.verdicts import SignedBy
 from reconciler.core.trailers import read_confirmations
 from reconciler.git.addresses import path_parts
-from reconciler.git.objects import ObjectStore
+from reconciler.git.objects import Objects, ObjectStore
+from reconciler.git.reading_ended import ReadingEnded
 from reconciler.git.signatures import Checked, SignatureCheck
+from reconciler.git.tree_files import TreeFiles
 from reconciler.git.tree_reader import TreeReader
 
 REWRITE_DIGITS_MIN = 12
@@ -45,12 +47,14 @@ class Judged:
 
 
 def reader_for(source: Source, objects: ObjectStore, resolve: ResolveSecret) -> TreeReader:
-    return TreeReader(objects, Scope(source.org, source.project), resolve, path_parts(source.path))
+    """In this process: for the command line, where the repository is the user's own."""
+    files = TreeFiles(objects, Scope(source.org, source.project), path_parts(source.path))
+    return TreeReader(files, resolve)
 
 
 def judge(
     source: Source,
-    objects: ObjectStore,
+    objects: Objects,
     reader: TreeReader,
     *,
     head: str,
@@ -70,8 +74,11 @@ def judge(
     checked = _checked(signatures, objects, base=base if readable else "", head=head, answered_for=accepted)
     if errors(checked.findings):
         return Judged(info, base, None, checked.findings, checked.signatures)
-    before = reader.read(base).tree if readable else _tree_of_rows(rows) if base else None
-    after = reader.read(head)
+    before = _applied(reader, base if readable else "", rows) if base else None
+    try:
+        after = reader.read(head)
+    except ReadingEnded as ended:
+        return Judged(info, base, None, ordered([*checked.findings, ended.finding]), checked.signatures)
     if errors(after.findings):
         return Judged(info, base, None, ordered([*checked.findings, *after.findings]), checked.signatures)
     confirmations = read_confirmations(objects.messages_since(base if readable else "", head))
@@ -92,7 +99,7 @@ def judge(
 
 
 def _checked(
-    signatures: SignatureCheck | None, objects: ObjectStore, *, base: str, head: str, answered_for: bool
+    signatures: SignatureCheck | None, objects: Objects, *, base: str, head: str, answered_for: bool
 ) -> Checked:
     if signatures is None:
         return Checked()
@@ -112,8 +119,22 @@ def _retained(rows: Iterable[Row]) -> frozenset[ResourceId]:
     return frozenset(ResourceId.parse(row["resource_id"]) for row in rows if row.get("retained"))
 
 
+def _applied(reader: TreeReader, base: str, rows: Iterable[Row]) -> Tree:
+    """What is applied: from its commit, and from the views where that cannot be read as it was when it was applied (an
+    accepted rewrite took its objects away, or the rules have become stricter since)."""
+    rows = list(rows)
+    if not base:
+        return _tree_of_rows(rows)
+    try:
+        found = reader.read(base)
+    except ReadingEnded:
+        if not rows:
+            raise
+        return _tree_of_rows(rows)
+    return _tree_of_rows(rows) if rows and errors(found.findings) else found.tree
+
+
 def _tree_of_rows(rows: Iterable[Row]) -> Tree:
-    """What is applied, from the views: only when an accepted rewrite took the commit's objects away."""
     declared = {}
     for row in rows:
         if not row.get("retained"):

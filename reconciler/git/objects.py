@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pygit2
 from pygit2.enums import ObjectType, SortMode
@@ -28,7 +29,9 @@ class ObjectTooLarge(TrueupError):
     def __init__(self, object_id: str, size_bytes: int, bound_bytes: int) -> None:
         why = f"it has {size_bytes} bytes; the bound is {bound_bytes}"
         super().__init__(f"read the Git object {object_id}", why, code="object_too_large")
+        self.object_id = object_id
         self.size_bytes = size_bytes
+        self.bound_bytes = bound_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,30 @@ class CommitObject:
     def subject(self) -> str:
         lines = self.message.strip().splitlines()
         return lines[0][:SUBJECT_CHARS_MAX] if lines else ""
+
+
+class Objects(Protocol):
+    """The questions that an `ObjectStore` answers, here or in a process of its own (`reconciler.git.bounded`)."""
+
+    def resolve(self, name: str) -> str: ...
+
+    def commit(self, commit: str) -> CommitObject: ...
+
+    def raw_commit(self, commit: str) -> bytes: ...
+
+    def tree(self, object_id: str) -> bytes: ...
+
+    def blob(self, object_id: str, bound_bytes: int) -> bytes: ...
+
+    def descends(self, commit: str, ancestor: str) -> bool: ...
+
+    def common_ancestor(self, left: str, right: str) -> str: ...
+
+    def has(self, object_id: str) -> bool: ...
+
+    def messages_since(self, base: str, head: str) -> list[str]: ...
+
+    def commits_since(self, base: str, head: str, count_max: int) -> list[str]: ...
 
 
 class ObjectStore:

@@ -20,7 +20,7 @@ from reconciler.core.signing.approvals import Approvals, vouched
 from reconciler.core.signing.policy import Policy
 from reconciler.core.signing.verdicts import Fault, SignedBy
 from reconciler.git.commit_signatures import LookedAt, look_at
-from reconciler.git.objects import ObjectStore, ObjectTooLarge
+from reconciler.git.objects import Objects, ObjectTooLarge
 from reconciler.git.signers_file import Trust
 from reconciler.git.tree_diff import DiffRefused, TreeDiff
 
@@ -44,7 +44,7 @@ class SignatureCheck:
     trust: Trust
     now: datetime
 
-    def check(self, objects: ObjectStore, *, base: str, head: str, answered_for: bool = False) -> Checked:
+    def check(self, objects: Objects, *, base: str, head: str, answered_for: bool = False) -> Checked:
         """`base`: the applied commit if it can be read, else "". `answered_for`: an operator let this very head replace
         the history, and so stands for the second signer too."""
         policy = self.trust.policy
@@ -72,7 +72,7 @@ class SignatureCheck:
     def missing_for_envs(self, checked: Checked, envs: Iterable[str], folder: str) -> tuple[Finding, ...]:
         return self._weighed(checked.approvals.missing_for_envs(envs, folder))
 
-    def _faults(self, objects: ObjectStore, since: str, head: str, commits: Sequence[LookedAt]) -> list[Finding]:
+    def _faults(self, objects: Objects, since: str, head: str, commits: Sequence[LookedAt]) -> list[Finding]:
         policy = self.trust.policy
         found: list[Finding] = []
         for each in commits:
@@ -89,7 +89,7 @@ class SignatureCheck:
         return ordered(dataclasses.replace(each, severity="warning") for each in findings)
 
 
-def _approvals(objects: ObjectStore, policy: Policy, since: str, head: str, commits: Sequence[LookedAt]) -> Approvals:
+def _approvals(objects: Objects, policy: Policy, since: str, head: str, commits: Sequence[LookedAt]) -> Approvals:
     diff = TreeDiff(objects)
     head_tree = objects.commit(head).tree
     changed = diff.paths(objects.commit(since).tree, head_tree)
@@ -110,12 +110,12 @@ def _approvals(objects: ObjectStore, policy: Policy, since: str, head: str, comm
     return Approvals(policy, changed, vouchers)
 
 
-def _is_new(objects: ObjectStore, since: str, head: str, commit: str) -> bool:
+def _is_new(objects: Objects, since: str, head: str, commit: str) -> bool:
     """Not part of what is applied: wrong dates can lead such commits into the range, and they are settled."""
     return not since or commit == head or not objects.descends(since, commit)
 
 
-def _check_complete(objects: ObjectStore, commits: Sequence[LookedAt]) -> None:
+def _check_complete(objects: Objects, commits: Sequence[LookedAt]) -> None:
     """A shallow clone ends without a word; what was not seen was not checked."""
     seen = {each.commit for each in commits}
     for each in commits:
@@ -126,7 +126,7 @@ def _check_complete(objects: ObjectStore, commits: Sequence[LookedAt]) -> None:
                 raise Transient(f"check the signatures up to {each.commit}", why, fix=fix, code="source_unreadable")
 
 
-def _fault(objects: ObjectStore, commit: str, fault: Fault) -> Finding:
+def _fault(objects: Objects, commit: str, fault: Fault) -> Finding:
     try:
         found = objects.commit(commit)
         named = f"the commit {commit[:12]} ({found.subject}) by {found.author}"

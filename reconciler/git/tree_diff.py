@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Container, Iterator
 
-from reconciler.git.objects import ObjectStore, ObjectTooLarge
+from reconciler.git.objects import Objects, ObjectTooLarge
 from reconciler.git.tree_walk import parse_tree
 
 PATHS_MAX = 20_000
@@ -28,7 +28,7 @@ class DiffRefused(Exception):
 class TreeDiff:
     """Keeps the trees that it read; the bound of entries is that of all calls together."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._trees: dict[str, dict[str, _Entry]] = {}
         self._looked_at = 0

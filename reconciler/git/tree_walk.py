@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from kit.errors import Transient
 from reconciler.core.findings import Finding, Severity
-from reconciler.git.objects import ObjectStore, ObjectTooLarge
+from reconciler.git.objects import Objects, ObjectTooLarge
 
 DEPTH_MAX = 8
-ENTRIES_MAX = 20_000
+ENTRIES_MAX = 60_000
+"""Files and folders: 10,000 apps with a folder and a few files each."""
 NAME_BYTES_MAX = 255
 KNOWN_TREES_MAX = 50_000
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\x00]+)\x00(.{20})", re.DOTALL)
@@ -56,7 +57,7 @@ class WalkRefused(Exception):
 class TreeWalk:
     """Remembers trees by id. Blocks on the disk; one thread at a time."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._known: dict[str, Listing] = {}
 

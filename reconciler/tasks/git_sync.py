@@ -46,11 +46,12 @@ from reconciler.core.revisions import (
     revision_cause,
 )
 from reconciler.core.secret_file import ResolveSecret
+from reconciler.git.bounded.process import ReadingProcess
+from reconciler.git.bounded.source import BoundedSource
 from reconciler.git.clone import BareClone
-from reconciler.git.judge import Judged, judge, reader_for, rows_of
+from reconciler.git.judge import Judged, judge, rows_of
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
-from reconciler.git.tree_reader import TreeReader
 from reconciler.ports import EventLog, Views
 
 VIEWS_TIMEOUT_S = 30.0
@@ -91,6 +92,7 @@ class GitSync:
     interval_s: float = 15.0
     signers: SignersFile | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
+    reading: ReadingProcess = field(default_factory=ReadingProcess)
     trouble: str = ""
     fetched: str = ""
     behind: int = 0
@@ -98,7 +100,7 @@ class GitSync:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _fetch_ended: asyncio.Event = field(default_factory=asyncio.Event)
     _opened: bool = False
-    _reader: TreeReader | None = None
+    _bounded: BoundedSource | None = None
     _damaged_reads: int = 0
     _kept: str = ""
     _refused: str = ""
@@ -114,16 +116,17 @@ class GitSync:
         """Until `stop` is set. A pass that was begun is finished or cut off; either way the next one repeats it.
         `fence`: of the term in which it runs."""
         self._fence, self._refused = fence, ""
-        await self._repeat(self.step, stop)
+        try:
+            await self._repeat(self.step, stop)
+        finally:
+            self.reading.close()
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Until `stop` is set: keeps the clone as new as the source, and decides nothing."""
-        await self._repeat(self._fetch, stop)
-
-    @property
-    def reader(self) -> TreeReader | None:
-        """What has read the applied tree, once a pass did: for `TreeReader.fork`."""
-        return self._reader
+        try:
+            await self._repeat(self._fetch, stop)
+        finally:
+            self.reading.close()
 
     async def refresh(self) -> None:
         """Returns when the next fetch has ended, well or not, or after REFRESH_S. Needs `run` or `follow` to run."""
@@ -176,7 +179,7 @@ class GitSync:
         return self.fetched
 
     def _count_behind(self, applied: str) -> int:
-        return len(self.clone.objects().commits_since(applied, self.fetched, BEHIND_MAX))
+        return len(self._read_with().objects.commits_since(applied, self.fetched, BEHIND_MAX))
 
     async def _applied(self) -> str:
         row = await self.views.get("sources", self.source.source_id) or {}
@@ -191,18 +194,22 @@ class GitSync:
         rows = rows_of(self.source, snapshot.rows["resources"])
         try:
             judged = await asyncio.to_thread(self._judge_now, head, applied, rows)
-        except Transient:
-            await self._reading_failed()
+        except Transient as error:
+            await self._reading_failed(error)
             raise
         self._damaged_reads = 0
         return judged
 
     def _judge_now(self, head: str, applied: str, rows: list[Mapping[str, Any]]) -> Judged:
-        """In a worker thread. The reader lives on, so that only what changes is read and parsed."""
-        objects = self.clone.objects()
-        self._reader = self._reader or reader_for(self.source, objects, self.resolve)
-        signatures = self.signatures()
-        return judge(self.source, objects, self._reader, head=head, base=applied, rows=rows, signatures=signatures)
+        """In a worker thread. What it reads with lives on, so that only what changes is read and parsed."""
+        bounded, signatures = self._read_with(), self.signatures()
+        objects, reader = bounded.objects, bounded.reader
+        return judge(self.source, objects, reader, head=head, base=applied, rows=rows, signatures=signatures)
+
+    def _read_with(self) -> BoundedSource:
+        if self._bounded is None:
+            self._bounded = BoundedSource(self.clone.path, self.source, self.resolve, self.reading)
+        return self._bounded
 
     def signatures(self) -> SignatureCheck | None:
         """Read anew for every commit: a key that the operator ends is out at once. Here the wall clock does decide."""
@@ -253,11 +260,14 @@ class GitSync:
         head = await self.log.head()
         await self.views.wait_for(head.last_event_id, ["sources", "resources"], VIEWS_TIMEOUT_S)
 
-    async def _reading_failed(self) -> None:
+    async def _reading_failed(self, error: Transient) -> None:
+        if error.code != "source_unreadable":
+            return
         self._damaged_reads += 1
         if self._damaged_reads >= DAMAGED_READS_MAX:
             _log.warning("objects are missing, the clone is made anew", source=self.source.source_id)
-            self._damaged_reads, self._reader, self._kept = 0, None, ""
+            self._damaged_reads, self._bounded, self._kept = 0, None, ""
+            self.reading.close()
             await self.clone.renew()
 
     def _failed(self, error: Exception) -> None:

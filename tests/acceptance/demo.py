@@ -166,7 +166,7 @@ def prepare_repository(world: World) -> None:
     world.repository.push("Declare the environment prod")
     world.later_manifests = {path: text for path, text in manifests.items() if path.startswith("apps/notes/")}
     for path, text in manifests.items():
-        if path.startswith("apps/site/") and "kind: Secret" not in text:
+        if path.startswith(("apps/site/", "apps/defaults")) and "kind: Secret" not in text:
             world.repository.write(path, text)
 
 

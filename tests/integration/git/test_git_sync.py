@@ -272,11 +272,11 @@ async def test_work_follows_the_change(repository: Repository, platform: Platfor
     repository.commit(SITE | many)
     sync = sync_for(platform, tmp_path / "state", str(repository.path))
     await sync.step()
-    assert sync._reader is not None
-    assert sync._reader.parsed == 64
+    assert sync._bounded is not None
+    assert sync._bounded.reader.parsed == 64
     repository.commit({"apps/site/routes/7.yaml": route("r7", "changed")})
     await sync.step()
-    assert sync._reader.parsed == 1
+    assert sync._bounded.reader.parsed == 1
 
 
 async def test_the_loop_wakes_by_look_and_stops(repository: Repository, platform: Platform, tmp_path: Path) -> None:

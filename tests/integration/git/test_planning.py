@@ -16,11 +16,11 @@ from kit.clock import SystemClock
 from kit.errors import Refusal, Transient
 from kit.wire import Enrolment, InstanceReport, NodeReport
 from reconciler import planning
-from reconciler.core.manifest import read_file
 from reconciler.core.preview import preview
 from reconciler.core.preview.markdown import MARK
 from reconciler.core.revisions import Source
-from reconciler.git import tree_reader
+from reconciler.git.bounded.limits import Limits
+from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.clone import BareClone
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
@@ -70,7 +70,7 @@ async def controller(tmp_path: Path) -> Controller:
     sync = GitSync(
         source, clone, resolve_offline, log, views, handlers.submit_revision, handlers.refuse_revision, clock, rng
     )
-    made = Planning(source, clone, resolve_offline, views, lambda: sync.reader)
+    made = Planning(source, clone, resolve_offline, views)
     return Controller(repository, sync, made, Scheduler(log, views, handlers, ids, clock, rng), handlers, views, log)
 
 
@@ -206,22 +206,33 @@ async def test_a_reader_that_leaves_does_not_block_the_next_plan(
     assert (await controller.planning.plan_for("", head)).ok
 
 
-async def test_only_what_differs_is_read_again(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The applied tree comes from the reader of the Git loop."""
+async def test_only_what_differs_is_read_again(controller: Controller) -> None:
     controller.repository.commit(SITE)
     await controller.roll_out()
     head = controller.repository.commit({"apps/site/app.yaml": app(more="      replicas: 2\n")})
     await fetched(controller)
-    read: list[str] = []
+    reader = controller.planning._read_with().reader
+    await controller.planning.document("", head)
+    assert reader.parsed == 1, "the base was read before, and the head differs from it in one file"
+    await controller.planning.document("", head)
+    assert reader.parsed == 0
 
-    def counted(content: bytes, path: str, *more: Any) -> Any:
-        read.append(path)
-        return read_file(content, path, *more)
 
-    monkeypatch.setattr(tree_reader, "read_file", counted)
-    for _ in range(2):
-        await controller.planning.document("", head)
-    assert read == ["apps/site/app.yaml"]
+async def test_a_pull_request_that_ends_its_reader_costs_the_branch_nothing(controller: Controller) -> None:
+    controller.repository.commit(SITE)
+    await controller.roll_out()
+    controller.planning.reading = ReadingProcess(Limits(file_cpu_s=1.0), ("-m", "tests.attacks.hostile_reader"))
+    process = controller.sync.reading.pid
+    controller.repository.git("checkout", "-qb", "pull")
+    pulled = controller.repository.commit({"bad.yaml": "# loop\n"})
+    controller.repository.git("checkout", "-q", "main")
+    pull(controller, pulled)
+    plan = await controller.planning.document("", pulled)
+    assert [(each.path, each.code) for each in plan.findings] == [("bad.yaml", "reading_ended")]
+    controller.repository.commit({"apps/site/app.yaml": app(more="      replicas: 2\n")})
+    assert (await controller.sync.step()).result == "applied"
+    assert controller.sync.reading.pid == process
+    controller.planning.close()
 
 
 async def test_where_signers_are_asked_for_a_plan_asks_for_them(controller: Controller, tmp_path: Path) -> None:

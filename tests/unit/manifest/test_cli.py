@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.main import main
-from reconciler.core.manifest import Scope, read_file
+from reconciler.core.manifest import Scope, read_file, sealed_in
 from reconciler.core.model import ResourceId
+from reconciler.core.secret_file import SecretManifest
 from reconciler.vault import Vault, resolve_offline
 from tests.integration.git.repository import SITE, Repository
 from tests.unit.planner.trees import app
@@ -94,7 +95,7 @@ def test_what_seal_prints_is_what_the_platform_reads(
     file = read_file(printed.encode(), "secret.yaml", "b", Scope("org", "project"), vault.resolve)
     assert not file.findings
     identity = ResourceId("org", "project", "prod", "site", "secret", "site-tls")
-    assert vault.values_in_blob(printed.encode(), identity) == {
+    assert vault.values(SecretManifest(identity, sealed_in(printed.encode(), identity), "b")) == {
         "CERT": b"---\n",
         "GREETING": b"hello = you",
         "KEY": b"-----BEGIN-----\n\x00\n",

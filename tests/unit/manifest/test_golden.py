@@ -15,12 +15,14 @@ import pytest
 from kit.codec import to_json
 from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.findings import errors
-from reconciler.core.manifest import Scope, read_file
+from reconciler.core.language.documents import parse_file
+from reconciler.core.manifest import Scope, read_file, read_files
 from reconciler.vault import resolve_offline
 
 GOLDEN = Path(__file__).parents[3] / "schemas" / "golden" / "manifest"
 ACCEPTED = sorted((GOLDEN / "accepted").glob("*.yaml"))
 REJECTED = sorted((GOLDEN / "rejected").glob("*.yaml"))
+TREES = sorted(path for path in (GOLDEN / "trees").iterdir() if path.is_dir())
 
 
 def read(path: Path) -> Assembled:
@@ -54,6 +56,24 @@ def test_rejected(path: Path) -> None:
     expect(path, to_json(findings))
 
 
+@pytest.mark.parametrize("folder", TREES, ids=lambda path: path.name)
+def test_trees(folder: Path) -> None:
+    """Files that build on one another: what they become, and what is said about them, together."""
+    parsed = [
+        parse_file(path.read_bytes(), str(path.relative_to(folder)), "0" * 40)
+        for path in sorted(folder.rglob("*.yaml"))
+    ]
+    files, between = read_files(parsed, Scope("org", "project"), resolve_offline)
+    assembled = assemble(files, between)
+    assert all(each.line and each.column for each in assembled.findings), "every finding has its place"
+    resources = {
+        str(key): {"spec": each.spec, "origin": f"{each.origin.path}:{each.origin.line}"}
+        for key, each in assembled.tree.resources.items()
+    }
+    expect(folder.with_suffix(".tree"), {"resources": resources, "findings": to_json(assembled.findings)})
+
+
 def test_there_is_something_to_read() -> None:
+    assert len(TREES) >= 6
     assert len(ACCEPTED) >= 3
     assert len(REJECTED) >= 30

@@ -9,6 +9,7 @@ import pyrage
 import pytest
 
 from kit.errors import Refusal
+from reconciler.core.manifest import sealed_in
 from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import HEADER, SecretManifest, SecretRefusal, parse_secret_file, secret_file
 from reconciler.vault import Vault, bound, place_of, resolve_offline, seal
@@ -132,9 +133,9 @@ def test_values_come_out_of_the_blob_that_a_spec_names(vault: Vault) -> None:
     indented = "".join(f"      {line}\n" for line in sealed.strip().splitlines())
     meta = "{name: tls, app: site, env: prod}"
     text = f"apiVersion: trueup/v1\nkind: Secret\nmetadata: {meta}\nspec:\n  values:\n    A: |\n{indented}"
-    assert vault.values_in_blob(text.encode(), SECRET) == {"A": b"hello"}
+    assert vault.values(SecretManifest(SECRET, sealed_in(text.encode(), SECRET), "b")) == {"A": b"hello"}
     with pytest.raises(Refusal) as refused:
-        vault.values_in_blob(b"", SECRET)
+        sealed_in(b"", SECRET)
     assert refused.value.code == "secrets_missing"
 
 

@@ -1,0 +1,141 @@
+"""What a manifest file declares, and the last steps to it: identity, specification, sealed values.
+
+`reconciler.core.language.resolve` calls `declare` for each resolved document; `settle` opens the secrets, in the
+process that holds the platform's key; `reconciler.core.cross_checks` joins the files of a tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kit.codec import to_json
+from reconciler.core.findings import Finding
+from reconciler.core.model import NO_PART, Kind, Origin, Resource, ResourceId
+from reconciler.core.normalise import NORMALISERS
+from reconciler.core.schema import Checked, finding_at, pointer_join
+from reconciler.core.secret_file import ResolveSecret, SecretManifest, SecretRefusal
+from reconciler.core.yaml_reader import Mark
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a source's configuration adds to every identity in it."""
+
+    org: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A resource that is good in itself. `places`: where each of its values was written, for what the whole tree may
+    find wrong (`place_of`). `port`: a route's, as written. `secret`: what `settle` still has to open; the specification
+    is empty until then. `secret_bytes`: what it then adds to a secret file."""
+
+    resource: Resource
+    places: str = "{}"
+    port: str | int = 0
+    secret: SecretManifest | None = None
+    secret_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """`broken`: identities that are declared here with mistakes, so that nobody calls them unknown as well.
+    `opaque`: some document could not even say what it declares."""
+
+    path: str
+    declared: tuple[Declared, ...] = ()
+    broken: tuple[ResourceId, ...] = ()
+    opaque: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+def declare(
+    kind: Kind, identity: ResourceId, checked: Checked, origin: Origin, blob: str
+) -> tuple[Declared | None, list[Finding]]:
+    """From a document that fits its schema. None when there are findings."""
+    findings: list[Finding] = []
+
+    def note(pointer: str, code: str, message: str, fix: str) -> None:
+        mark = nearest_mark(checked.marks, pointer)
+        findings.append(finding_at(mark, origin.path, pointer, code, message, fix))
+
+    places = pack_places(checked.marks, origin.path)
+    given = checked.document.get("spec", {})
+    if kind == "secret":
+        secret = SecretManifest(identity, given["values"], blob)
+        return Declared(Resource(identity, {}, origin), places, secret=secret), []
+    spec = to_json(NORMALISERS[kind](given, note))
+    port = given["port"] if kind == "route" else 0
+    return (None, findings) if findings else (Declared(Resource(identity, spec, origin), places, port), [])
+
+
+def settle(file: ManifestFile, resolve: ResolveSecret) -> ManifestFile:
+    """The file with its secrets opened. One that cannot be is broken, with a finding at the value."""
+    if all(each.secret is None for each in file.declared):
+        return file
+    declared: list[Declared] = []
+    broken, findings = list(file.broken), list(file.findings)
+    for each in file.declared:
+        try:
+            declared.append(_opened(each, resolve))
+        except SecretRefusal as refusal:
+            pointer = pointer_join("/spec/values", refusal.key) if refusal.key else "/spec/values"
+            broken.append(each.resource.id)
+            findings.append(
+                finding_at(place_of(each, pointer), file.path, pointer, refusal.code, str(refusal.why), refusal.fix)
+            )
+    return dataclasses.replace(file, declared=tuple(declared), broken=tuple(broken), findings=tuple(findings))
+
+
+def _opened(each: Declared, resolve: ResolveSecret) -> Declared:
+    if each.secret is None:
+        return each
+    resolved = resolve(each.secret)
+    resource = dataclasses.replace(each.resource, spec=to_json(resolved.spec))
+    return dataclasses.replace(each, resource=resource, secret=None, secret_bytes=resolved.file_bytes)
+
+
+def identity_of(kind: Kind, metadata: Any, scope: Scope) -> ResourceId | None:
+    """None unless every part that the kind needs is there and is a name."""
+    if not isinstance(metadata, Mapping):
+        return None
+    name = metadata.get("name")
+    env = name if kind == "environment" else metadata.get("env")
+    app = {"environment": NO_PART, "app": name}.get(kind, metadata.get("app"))
+    parts = [name, env] if kind == "environment" else [name, env, app]
+    if not all(isinstance(part, str) and _NAME.fullmatch(part) for part in parts):
+        return None
+    return ResourceId(scope.org, scope.project, str(env), str(app), kind, str(name))
+
+
+def pack_places(marks: Mapping[str, Mark], path: str) -> str:
+    """As text, because there are many and they are asked for only when something is wrong."""
+    packed = {
+        pointer: [mark.line, mark.column, "" if mark.path == path else mark.path, mark.via]
+        for pointer, mark in marks.items()
+    }
+    return json.dumps(packed, separators=(",", ":"))
+
+
+def place_of(each: Declared, pointer: str) -> Mark:
+    """Where the value at a pointer was written, or the nearest thing around it."""
+    marks = {
+        known: Mark(line, column, path or each.resource.origin.path, via)
+        for known, (line, column, path, via) in json.loads(each.places).items()
+    }
+    return nearest_mark(marks, pointer)
+
+
+def nearest_mark(marks: Mapping[str, Mark], pointer: str) -> Mark:
+    """The place of a pointer, or of the nearest thing around it that is written down."""
+    while pointer not in marks and pointer:
+        pointer = pointer.rpartition("/")[0]
+    return marks.get(pointer, Mark(0, 0))

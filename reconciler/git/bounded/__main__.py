@@ -1,0 +1,7 @@
+"""`python -m reconciler.git.bounded`: see `child`."""
+
+import sys
+
+from reconciler.git.bounded.child import main
+
+sys.exit(main())
