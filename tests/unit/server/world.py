@@ -27,6 +27,7 @@ from reconciler.server.limits import Limits
 from tests.twin import MemoryLog, MemoryViews, append
 
 KEY = b"k" * 32
+WEBHOOK_SECRET = b"a secret of the forge and us"
 DEADLINE_S = 10.0
 
 
@@ -40,6 +41,7 @@ class World:
     break_with: BaseException | None = None
     session: aiohttp.ClientSession | None = None
     app: Any = None
+    webhook_secrets: dict[str, tuple[bytes, ...]] = field(default_factory=lambda: {"main": (WEBHOOK_SECRET,)})
 
     server: Any = None
 
@@ -135,6 +137,7 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
         look=look,
         token_key=KEY,
         plan={"main": plan},
+        webhook_secrets=lambda source: world.webhook_secrets.get(source, ()),
         limits=bounds,
     )
     world.app = build_app(deps)
