@@ -45,7 +45,7 @@ class GitLab(RestForge):
         )
 
     def _pull(self, document: Document) -> PullRequest | None:
-        if not document.get("sha"):
+        if document["sha"] is None:
             return None
         return PullRequest(
             number=int(document["iid"]),

@@ -21,6 +21,8 @@ RETRY_AFTER_S_MAX = 3600.0
 """A forge that wants to be left alone for longer is asked again after this."""
 RATE_RESERVE = 20
 """So many of the requests that the forge allows are left for people who use the same account."""
+URL_CHARS_MAX = 255
+"""Of a status's link: GitLab takes no more. A longer one is left out, since half of it leads nowhere."""
 MESSAGE_CHARS_MAX = 300
 
 assert CONNECT_TIMEOUT_S < REQUEST_TIMEOUT_S

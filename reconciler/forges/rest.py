@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from kit.errors import Refusal, Transient
 from kit.files import read_private
 from reconciler.core.pulls import Comment, CommitStatus, OpenPullRequests, PullRequest
+from reconciler.forges import limits
 from reconciler.forges.http import ForgeHttp
 
 Document = Mapping[str, Any]
@@ -98,10 +99,10 @@ class RestForge(ABC):
     async def put_status(self, commit: str, status: CommitStatus, *, ref: str = "") -> bool:
         state = self.states[status.state]
         description = shortened(status.description, self.description_chars_max)
-        present = await self._present_status(commit, status.context)
-        if present == (state, description, status.url):
+        url = status.url if len(status.url) <= limits.URL_CHARS_MAX else ""
+        if await self._present_status(commit, status.context) == (state, description, url):
             return False
-        await self._post_status(commit, CommitStatus(status.context, status.state, description, status.url), ref)
+        await self._post_status(commit, CommitStatus(status.context, status.state, description, url), ref)
         return True
 
     async def _own_user(self) -> str:
@@ -178,10 +179,8 @@ class GitHubLike(RestForge):
     def _base(self) -> str:
         return f"/repos/{self._repository}"
 
-    def _pull(self, document: Document) -> PullRequest | None:
+    def _pull(self, document: Document) -> PullRequest:
         head, base = document["head"], document["base"]
-        if not head.get("sha"):
-            return None
         head_repository = (head.get("repo") or {}).get("full_name", "")
         return PullRequest(
             number=int(document["number"]),
