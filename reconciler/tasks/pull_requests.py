@@ -65,7 +65,7 @@ class PullRequests:
     rng: random.Random
     interval_s: float = 60.0
     context: str = "trueup/plan"
-    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=5.0, cap_s=600.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=600.0))
     trouble: str = ""
     _done: dict[int, str] = field(default_factory=dict)
     _tried: dict[int, _Tried] = field(default_factory=dict)

@@ -197,7 +197,7 @@ async def test_each_state_in_the_forges_own_words(kind: str, tmp_path: Path) -> 
     }
     async with opened(kind, tmp_path) as (server, forge, _):
         for state in ("pending", "failure", "success", "superseded"):
-            await forge.put_status(A, CommitStatus("c", state, state))  # type: ignore[arg-type]
+            await forge.put_status(A, CommitStatus("c", state, state))
         assert [each.state for each in reversed(server.statuses[A])] == words[kind]
 
 

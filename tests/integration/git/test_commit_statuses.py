@@ -64,13 +64,13 @@ class World:
         await self.say("source", source, "source.registered", payload)
 
     async def revision(self, what: str, commit: str, base: str = "", source: str = "main", **more: Any) -> None:
-        payload = {"source_id": source, "commit": commit}
+        payload: dict[str, Any] = {"source_id": source, "commit": commit}
         if what != "converged":
             payload |= {"base": base, "author": "ann", "subject": "s", "findings": [], **more}
         if what == "applied":
-            payload.setdefault("changes", CHANGES)  # type: ignore[arg-type]
+            payload.setdefault("changes", CHANGES)
         if what == "converged":
-            payload["seconds"] = 12.34  # type: ignore[assignment]
+            payload["seconds"] = 12.34
         await self.say("revision", f"{source}@{commit}", f"revision.{what}", payload)
 
     async def deployment(self, name: str, commit: str, status: str = "", message: str = "") -> None:

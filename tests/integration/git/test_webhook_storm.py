@@ -31,7 +31,7 @@ class Fetches:
         self.gate = asyncio.Event()
         self.gate.set()
         self._fetch = sync.clone.fetch
-        sync.clone.fetch = self  # type: ignore[method-assign, assignment]
+        sync.clone.fetch = self  # type: ignore[method-assign]
 
     async def __call__(self, **more: Any) -> str:
         self.count += 1
