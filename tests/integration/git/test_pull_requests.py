@@ -177,12 +177,13 @@ async def test_a_conflict_is_told_with_its_paths(world: World) -> None:
 
 
 async def test_a_plan_starts_from_what_is_applied_not_from_a_refused_tip(world: World) -> None:
-    world.repository.commit({"apps/b/app.yaml": app("b", more="      replicaz: 3\n")})
+    bad = app("b", more="      replicaz: 3\n")
+    world.repository.commit({"apps/b/app.yaml": bad, "apps/d/app.yaml": app("d")})
     assert (await world.sync.step()).result == "refused"
     mended = world.open(1, {"apps/b/app.yaml": app("b")})
     not_mended = world.open(2, {"apps/c/app.yaml": app("c")})
     await world.pulls.step()
-    assert world.status(mended) == CommitStatus("trueup/plan", "success", "1 to create", world.comment(1).url)
+    assert world.status(mended) == CommitStatus("trueup/plan", "success", "2 to create", world.comment(1).url)
     assert world.status(not_mended).state == "failure"
     assert "would be refused, 1 error; apps/b/app.yaml:10:7" in world.status(not_mended).description
 

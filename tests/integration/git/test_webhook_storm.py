@@ -82,6 +82,7 @@ async def test_a_storm_of_hooks_is_one_fetch_and_one_more(repository: Repository
         assert again == [202] * 3
         await until(lambda: fetches.count >= 4)
         assert fetches.count <= 5
+        await until(lambda: not sync._wake.is_set())
         assert [revision.commit for revision, _ in platform.applied][1:] == [head]
 
 

@@ -84,6 +84,12 @@ def test_a_refusal_comes_first_and_warnings_do_not_refuse() -> None:
     assert render_plan(None, [warning]).ok
 
 
+def test_a_file_with_the_name_of_a_fence_ends_no_code_block() -> None:
+    lines = render_conflict(["```", "@everyone", "````"], "main").markdown.split("\n")
+    begin, end = (index for index, line in enumerate(lines) if line.startswith("`````"))
+    assert lines[begin + 1 : end] == ["```", "@everyone", "````"]
+
+
 def test_a_conflict_without_paths_is_one_too() -> None:
     assert not render_conflict([], "main").ok
 
