@@ -185,7 +185,15 @@ class Controller:
             self._source, clone, vault.resolve, store.views, lambda: self._git.reader, self._git.signatures
         )
         self._forge = SourceForge(
-            settings.source_forge, self._source, clone, store.log, store.views, token_key, clock, rng
+            settings.source_forge,
+            self._source,
+            clone,
+            store.log,
+            store.views,
+            token_key,
+            clock,
+            rng,
+            signers=_signers(settings.signers),
         )
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 

@@ -19,6 +19,7 @@ from reconciler.forges.settings import ForgeSettings
 from reconciler.forges.webhook_secrets import webhook_secrets
 from reconciler.git.clone import BareClone
 from reconciler.git.pull_clone import PullClone
+from reconciler.git.signers_file import SignersFile
 from reconciler.ports import EventLog, PlanFor, Views
 from reconciler.pull_plan import JudgedPlan
 from reconciler.tasks.commit_statuses import CommitStatuses
@@ -28,7 +29,8 @@ _log = logs.get("webhooks")
 
 
 class SourceForge:
-    """`pulls` and `statuses` are None for a source without a forge."""
+    """`pulls` and `statuses` are None for a source without a forge. `signers`: a file of its own. `plan_for`: another
+    plan than `JudgedPlan`, of commits that are in the clone."""
 
     def __init__(
         self,
@@ -40,7 +42,8 @@ class SourceForge:
         token_key: bytes,
         clock: Clock,
         rng: random.Random,
-        plan_for: Callable[[Source, PullClone, Views], PlanFor] | None = None,
+        signers: SignersFile | None = None,
+        plan_for: Callable[[PullClone], PlanFor] | None = None,
     ) -> None:
         self._settings = settings
         self._source = source
@@ -52,12 +55,12 @@ class SourceForge:
         if settings.kind:
             self.forge = open_forge(settings, source.url, clock, rng)
             pull_clone = PullClone(clone)
-            made = (plan_for or _judged)(source, pull_clone, views)
+            judged = JudgedPlan(source, pull_clone, views, clock, signers)
             self.pulls = PullRequests(
                 source=source,
                 forge=self.forge,
                 clone=pull_clone,
-                plan_for=made,
+                plan_for=plan_for(pull_clone) if plan_for else judged,
                 views=views,
                 clock=clock,
                 rng=rng,
@@ -95,7 +98,3 @@ class SourceForge:
     async def close(self) -> None:
         if self.forge is not None:
             await self.forge.close()
-
-
-def _judged(source: Source, clone: PullClone, views: Views) -> PlanFor:
-    return JudgedPlan(source, clone.objects, views)

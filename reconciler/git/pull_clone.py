@@ -29,6 +29,7 @@ PACK_BYTES_MAX = 256 << 20
 """Of what one pull request brings."""
 CLONE_BYTES_MAX = 2 << 30
 CONFLICTS_MAX = 200
+MERGES_REMEMBERED = 100
 _REF = re.compile(r"refs/(pull|merge-requests)/[1-9][0-9]{0,9}/head")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -49,6 +50,11 @@ class PullClone:
         self.path = main.path.with_name(main.path.name.removesuffix(".git") + ".pulls.git")
         self._git = GitProgram(self.path.parent)
         self._opened = False
+        self._made: dict[str, None] = {}
+
+    def made(self, commit: str) -> bool:
+        """Whether it is a merge that was made here lately."""
+        return commit in self._made
 
     def tip(self) -> str:
         """The base branch as it was last fetched. Blocks on the disk."""
@@ -79,7 +85,11 @@ class PullClone:
         tree, *paths = output.split("\0")
         if code == 1:
             return Merged("", tuple(path for path in paths if path)[:CONFLICTS_MAX])
-        return Merged(await asyncio.to_thread(self._commit, tree, tip, head, title))
+        commit = await asyncio.to_thread(self._commit, tree, tip, head, title)
+        self._made[commit] = None
+        if len(self._made) > MERGES_REMEMBERED:
+            self._made.pop(next(iter(self._made)))
+        return Merged(commit)
 
     def forget_all_but(self, numbers: frozenset[int]) -> None:
         """Heads of pull requests that are closed. Blocks on the disk."""

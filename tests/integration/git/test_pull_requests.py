@@ -16,6 +16,7 @@ from reconciler.core.pull_comment import UNFINISHED, read_marker
 from reconciler.core.pulls import Comment, CommitStatus, PullRequest
 from reconciler.git import pull_clone
 from reconciler.git.pull_clone import PullClone
+from reconciler.git.signers_file import SignersFile
 from reconciler.pull_plan import JudgedPlan
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.pull_requests import PullRequests
@@ -23,6 +24,7 @@ from reconciler.vault import Vault, bound, place_of, seal
 from tests.contracts.forges.fake import FakeForge
 from tests.integration.git.platform import Platform, sync_for
 from tests.integration.git.repository import SITE, Repository
+from tests.integration.git.signing import NOBODY, SignedRepository, signers_file, ssh_person
 from tests.unit.planner.trees import app, route
 
 CANARY = "canary-of-a-secret-51c7"
@@ -46,6 +48,7 @@ class World:
     sync: GitSync
     forge: FakeForge = field(default_factory=FakeForge)
     clock: AheadClock = field(default_factory=AheadClock)
+    signers: SignersFile | None = None
 
     def __post_init__(self) -> None:
         self.pulls = self.restarted()
@@ -57,7 +60,7 @@ class World:
             source=self.sync.source,
             forge=self.forge,
             clone=clone,
-            plan_for=JudgedPlan(self.sync.source, clone.objects, self.platform),
+            plan_for=JudgedPlan(self.sync.source, clone, self.platform, self.clock, self.signers),
             views=self.platform,
             clock=self.clock,
             rng=random.Random(1),
@@ -206,6 +209,61 @@ async def test_the_guards_are_those_of_production(world: World) -> None:
     assert "too_many_deletions" in world.comment(1).body
     assert world.status(head).state == "failure"
     assert world.status(confirmed).state == "success"
+
+
+async def test_the_signers_are_the_operators(tmp_path: Path) -> None:
+    """Every commit of the pull request has to be signed; the merge that was made here is not asked for a signature, and
+    one that looks like it is."""
+    alice = ssh_person(tmp_path, "alice")
+    repository = SignedRepository(tmp_path / "repository")
+    repository.signed(alice, SITE)
+    platform = Platform()
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    world = World(tmp_path, repository, platform, sync, signers=SignersFile(signers_file(tmp_path, alice)))
+    good, bad = {"apps/b/app.yaml": app("b")}, {"apps/c/app.yaml": app("c")}
+    since = repository.head()
+    repository.git("checkout", "-q", "-b", "x", since)
+    signed = repository.signed(alice, good)
+    repository.git("checkout", "-q", "-b", "y", since)
+    unsigned = repository.signed(NOBODY, bad)
+    repository.git("checkout", "-q", "main")
+    repository.signed(alice, {"apps/d/app.yaml": app("d")})
+    await sync.step()
+    world.point(1, signed)
+    world.point(2, unsigned, fork=True)
+    await world.pulls.step()
+    assert world.status(signed).state == "success"
+    assert world.status(unsigned).state == "failure"
+    assert "signature_missing" in world.comment(2).body
+    tip = repository.head()
+    forged = repository.git(
+        "commit-tree", f"{unsigned}^{{tree}}", "-p", tip, "-p", unsigned, "-m", "Merge pull request 2"
+    )
+    world.point(3, forged, fork=True)
+    await world.pulls.step()
+    assert world.status(forged).state == "failure"
+
+
+async def test_a_second_signer_that_may_come_with_the_merge_is_a_warning(tmp_path: Path) -> None:
+    alice, bob = ssh_person(tmp_path, "alice"), ssh_person(tmp_path, "bob")
+    repository = SignedRepository(tmp_path / "repository")
+    repository.signed(alice, SITE)
+    platform = Platform()
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    rule = {"paths": ["apps/site/**"], "signers": 2}
+    path = signers_file(tmp_path, alice, bob, rules=[rule], root=repository.head())
+    world = World(tmp_path, repository, platform, sync, signers=SignersFile(path))
+    repository.git("checkout", "-q", "-b", "x")
+    head = repository.signed(alice, {"apps/site/route.yaml": route("r", "other")})
+    repository.git("checkout", "-q", "main")
+    world.point(1, head)
+    await world.pulls.step()
+    assert world.status(head).state == "success"
+    assert "warning:" in world.comment(1).body
+    assert "signers_too_few" in world.comment(1).body
+    assert "! update prod/site/route/r" in world.comment(1).body
 
 
 # --- strangers ---
