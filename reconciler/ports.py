@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from reconciler.core.commands import Append, AppendResult
 from reconciler.core.event_filter import EventFilter
 from reconciler.core.events import Event
-from reconciler.core.pulls import Comment, CommitStatus, OpenPullRequests, RenderedPlan
+from reconciler.core.preview.document import RenderedPlan
+from reconciler.core.pulls import Comment, CommitStatus, OpenPullRequests
 
 __all__ = ["Doc", "EventFilter", "EventLog", "Forge", "Head", "PlanFor", "ViewSnapshot", "Views"]
 

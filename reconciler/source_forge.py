@@ -21,7 +21,7 @@ from reconciler.git.clone import BareClone
 from reconciler.git.pull_clone import PullClone
 from reconciler.git.signers_file import SignersFile
 from reconciler.ports import EventLog, PlanFor, Views
-from reconciler.pull_plan import JudgedPlan
+from reconciler.pull_plan import PullPlan
 from reconciler.tasks.commit_statuses import CommitStatuses
 from reconciler.tasks.pull_requests import PullRequests
 
@@ -30,7 +30,7 @@ _log = logs.get("webhooks")
 
 class SourceForge:
     """`pulls` and `statuses` are None for a source without a forge. `signers`: a file of its own. `plan_for`: another
-    plan than `JudgedPlan`, of commits that are in the clone."""
+    plan than `PullPlan`, of commits that are in the clone."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class SourceForge:
         if settings.kind:
             self.forge = open_forge(settings, source.url, clock, rng)
             pull_clone = PullClone(clone)
-            judged = JudgedPlan(source, pull_clone, views, clock, signers)
+            judged = PullPlan(source, pull_clone, views, clock, signers)
             self.pulls = PullRequests(
                 source=source,
                 forge=self.forge,

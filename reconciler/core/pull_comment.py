@@ -9,9 +9,12 @@ be stored. A marker counts only in a comment of our own user (`reconciler.forges
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kit.canonical import digest
+from reconciler.core.preview.document import RenderedPlan
+from reconciler.core.preview.markdown import block, code
 
 DIGEST_DIGITS = 32
 UNFINISHED = "0" * DIGEST_DIGITS
@@ -54,6 +57,13 @@ def read_marker(body: str) -> Marker | None:
     """Of a comment's first line; None when it is none."""
     found = _MARKER.fullmatch(body.partition("\n")[0].strip())
     return Marker(*found.groups()) if found else None
+
+
+def conflict_plan(paths: Sequence[str], branch: str) -> RenderedPlan:
+    """Of a pull request that cannot be merged as it is. The paths are a stranger's."""
+    why = f"It conflicts with {code(branch)}. Merge or rebase it, then there is a plan."
+    parts = ["### trueup plan: no plan", why, *([block([f"! {path}" for path in paths])] if paths else [])]
+    return RenderedPlan("\n\n".join(parts), False, f"conflicts with {branch}")
 
 
 def comment_body(marker: Marker, markdown: str, chars_max: int) -> str:

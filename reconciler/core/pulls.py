@@ -52,13 +52,3 @@ class CommitStatus:
     state: StatusState
     description: str
     url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedPlan:
-    """What a pull request would do, for people. `ok`: it would not be refused. `summary`: one line. `markdown` names
-    no commit of the base branch: it stays the same while nothing of what it says changes."""
-
-    markdown: str
-    ok: bool
-    summary: str

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kit.plain_text import clean
 from reconciler.core.events import Event
-from reconciler.core.plan_markdown import clean
 from reconciler.core.pulls import CommitStatus, StatusState
 
 Row = Mapping[str, Any]

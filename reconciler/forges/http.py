@@ -23,7 +23,7 @@ from yarl import URL
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Refusal, Transient, TrueupError
-from reconciler.core.plan_markdown import clean
+from kit.plain_text import clean
 from reconciler.forges import limits
 from reconciler.forges.quota import Quota, is_limited
 

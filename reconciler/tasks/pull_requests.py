@@ -23,18 +23,20 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, said, unknown
+from kit.plain_text import clean
 from kit.waiting import first_of
 from reconciler.core.commands import Fence
-from reconciler.core.plan_markdown import clean, render_conflict
+from reconciler.core.preview.document import RenderedPlan
 from reconciler.core.pull_comment import (
     UNFINISHED,
     comment_body,
+    conflict_plan,
     inputs_key,
     marker_for,
     marker_prefix,
     read_marker,
 )
-from reconciler.core.pulls import Comment, CommitStatus, PullRequest, RenderedPlan
+from reconciler.core.pulls import Comment, CommitStatus, PullRequest
 from reconciler.core.revisions import Source
 from reconciler.git.pull_clone import PullClone
 from reconciler.ports import Forge, PlanFor, Views
@@ -139,7 +141,7 @@ class PullRequests:
             return None
         merged = await self.clone.merged(tip, head, f"Merge pull request {pull.number}")
         if not merged.commit:
-            return render_conflict(merged.conflicts, self.source.branch)
+            return conflict_plan(merged.conflicts, self.source.branch)
         return await self.plan_for(applied, merged.commit)
 
     async def _publish(self, pull: PullRequest, plan: RenderedPlan, key: str, known: Comment | None) -> None:

@@ -11,20 +11,25 @@ import pytest
 
 from kit.clock import SystemClock
 from kit.errors import Refusal, Transient, TrueupError
+from kit.wire import Enrolment
 from reconciler.core.model import ResourceId
 from reconciler.core.pull_comment import UNFINISHED, read_marker
 from reconciler.core.pulls import Comment, CommitStatus, PullRequest
+from reconciler.core.revisions import Source
 from reconciler.git import pull_clone
+from reconciler.git.clone import BareClone
 from reconciler.git.pull_clone import PullClone
 from reconciler.git.signers_file import SignersFile
-from reconciler.pull_plan import JudgedPlan
+from reconciler.handlers import Handlers
+from reconciler.ids import UlidIds
+from reconciler.pull_plan import PullPlan
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.pull_requests import PullRequests
 from reconciler.vault import Vault, bound, place_of, seal
 from tests.contracts.forges.fake import FakeForge
-from tests.integration.git.platform import Platform, sync_for
 from tests.integration.git.repository import SITE, Repository
 from tests.integration.git.signing import NOBODY, SignedRepository, signers_file, ssh_person
+from tests.twin import MemoryLog, MemoryViews
 from tests.unit.planner.trees import app, route
 
 CANARY = "canary-of-a-secret-51c7"
@@ -44,7 +49,7 @@ class World:
 
     folder: Path
     repository: Repository
-    platform: Platform
+    views: MemoryViews
     sync: GitSync
     forge: FakeForge = field(default_factory=FakeForge)
     clock: AheadClock = field(default_factory=AheadClock)
@@ -60,8 +65,8 @@ class World:
             source=self.sync.source,
             forge=self.forge,
             clone=clone,
-            plan_for=JudgedPlan(self.sync.source, clone, self.platform, self.clock, self.signers),
-            views=self.platform,
+            plan_for=PullPlan(self.sync.source, clone, self.views, self.clock, self.signers),
+            views=self.views,
             clock=self.clock,
             rng=random.Random(1),
         )
@@ -97,14 +102,28 @@ class World:
         return found
 
 
+async def world_of(folder: Path, repository: Repository, signers: SignersFile | None = None) -> World:
+    """Log and views are the twins, everything else is real; a node has room."""
+    source = Source("main", "org", "project", str(repository.path))
+    log, clock, rng, ids = MemoryLog(), AheadClock(), random.Random(1), UlidIds()
+    views = MemoryViews(log)
+    handlers = Handlers(log, views, ids, clock)
+    await handlers.register_source(source)
+    await handlers.enrol_node(Enrolment("node-a", "fd00::/64", 4 << 30, 4.0, 1 << 40, "age1x", "kvm", "1"))
+    resolve = Vault.open_or_create(folder / "state" / "platform.agekey").resolve
+    clone = BareClone(folder / "state", source)
+    submit, refuse = handlers.submit_revision, handlers.refuse_revision
+    sync = GitSync(source, clone, resolve, log, views, submit, refuse, clock, rng)
+    return World(folder, repository, views, sync, clock=clock, signers=signers)
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> World:
     repository = Repository(tmp_path / "repository")
     repository.commit(SITE)
-    platform = Platform()
-    sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    await sync.step()
-    return World(tmp_path, repository, platform, sync)
+    made = await world_of(tmp_path, repository)
+    await made.sync.step()
+    return made
 
 
 async def test_a_plan_is_told_by_one_comment_and_a_status_that_links_to_it(world: World) -> None:
@@ -114,10 +133,12 @@ async def test_a_plan_is_told_by_one_comment_and_a_status_that_links_to_it(world
     marker = read_marker(comment.body)
     assert marker is not None
     assert (marker.source_id, marker.head) == ("main", head)
-    assert "### trueup plan: 1 to create, 1 to update" in comment.body
+    assert "### trueup plan: can be applied" in comment.body
     assert "+ create prod/app/b" in comment.body
-    assert "apps/site/route.yaml:1" in comment.body
-    assert status == CommitStatus("trueup/plan", "success", "1 to create, 1 to update", comment.url)
+    assert "~ update prod/site/route/r" in comment.body
+    assert "node-a" in comment.body, "where it would run"
+    assert status == CommitStatus("trueup/plan", "success", status.description, comment.url)
+    assert status.description.startswith("1 created, 1 changed, ")
 
 
 async def test_a_restart_says_nothing_again_and_fetches_nothing(world: World) -> None:
@@ -149,8 +170,8 @@ async def test_what_is_planned_is_the_merge_with_the_branch_as_it_is_now(world: 
     world.repository.commit({"apps/c/app.yaml": app("c")})
     await world.sync.step()
     await world.pulls.step()
-    assert "1 to create" in world.status(head).description
-    assert "prod/app/c" not in world.comment(1).body
+    assert world.status(head).description == "1 created, 1 instance start"
+    assert "create prod/app/c" not in world.comment(1).body
     assert "delete" not in world.comment(1).body
 
 
@@ -158,14 +179,14 @@ async def test_a_branch_that_moves_without_a_change_of_the_plan_sends_nothing(wo
     world.open(1, {"apps/b/app.yaml": app("b")})
     await world.pulls.step()
     sent = list(world.forge.sent)
-    world.repository.commit({"apps/c/app.yaml": app("c")})
+    world.repository.commit({"README.md": "words"})
     await world.sync.step()
     await world.pulls.step()
     assert world.forge.sent == sent
     world.repository.commit({"apps/b/app.yaml": app("b")})
     await world.sync.step()
     await world.pulls.step()
-    assert "no changes" in world.comment(1).body
+    assert "nothing changes" in world.comment(1).body
 
 
 async def test_a_conflict_is_told_with_its_paths(world: World) -> None:
@@ -186,16 +207,19 @@ async def test_a_plan_starts_from_what_is_applied_not_from_a_refused_tip(world: 
     mended = world.open(1, {"apps/b/app.yaml": app("b")})
     not_mended = world.open(2, {"apps/c/app.yaml": app("c")})
     await world.pulls.step()
-    assert world.status(mended) == CommitStatus("trueup/plan", "success", "2 to create", world.comment(1).url)
+    assert world.status(mended) == CommitStatus(
+        "trueup/plan", "success", "2 created, 2 instances start", world.comment(1).url
+    )
     assert world.status(not_mended).state == "failure"
-    assert "would be refused, 1 error; apps/b/app.yaml:10:7" in world.status(not_mended).description
+    assert "would be refused" in world.status(not_mended).description
+    assert "apps/b/app.yaml:10:7" in world.comment(2).body
 
 
 async def test_findings_have_file_line_and_fix(world: World) -> None:
     head = world.open(1, {"apps/site/app.yaml": app(more="      replicaz: 3\n")})
     await world.pulls.step()
     assert "apps/site/app.yaml:10:7: error:" in world.comment(1).body
-    assert "**nothing would change**" in world.comment(1).body
+    assert "nothing would change" in world.comment(1).body
     assert world.status(head).state == "failure"
 
 
@@ -217,10 +241,8 @@ async def test_the_signers_are_the_operators(tmp_path: Path) -> None:
     alice = ssh_person(tmp_path, "alice")
     repository = SignedRepository(tmp_path / "repository")
     repository.signed(alice, SITE)
-    platform = Platform()
-    sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    await sync.step()
-    world = World(tmp_path, repository, platform, sync, signers=SignersFile(signers_file(tmp_path, alice)))
+    world = await world_of(tmp_path, repository, SignersFile(signers_file(tmp_path, alice)))
+    await world.sync.step()
     good, bad = {"apps/b/app.yaml": app("b")}, {"apps/c/app.yaml": app("c")}
     since = repository.head()
     repository.git("checkout", "-q", "-b", "x", since)
@@ -229,7 +251,7 @@ async def test_the_signers_are_the_operators(tmp_path: Path) -> None:
     unsigned = repository.signed(NOBODY, bad)
     repository.git("checkout", "-q", "main")
     repository.signed(alice, {"apps/d/app.yaml": app("d")})
-    await sync.step()
+    await world.sync.step()
     world.point(1, signed)
     world.point(2, unsigned, fork=True)
     await world.pulls.step()
@@ -240,21 +262,22 @@ async def test_the_signers_are_the_operators(tmp_path: Path) -> None:
     forged = repository.git(
         "commit-tree", f"{unsigned}^{{tree}}", "-p", tip, "-p", unsigned, "-m", "Merge pull request 2"
     )
+    repository.git("checkout", "-q", "-b", "z")
+    on_top = repository.signed(NOBODY, bad)
     world.point(3, forged, fork=True)
+    world.point(4, on_top, fork=True)
     await world.pulls.step()
-    assert world.status(forged).state == "failure"
+    assert world.status(forged).state == world.status(on_top).state == "failure"
 
 
 async def test_a_second_signer_that_may_come_with_the_merge_is_a_warning(tmp_path: Path) -> None:
     alice, bob = ssh_person(tmp_path, "alice"), ssh_person(tmp_path, "bob")
     repository = SignedRepository(tmp_path / "repository")
     repository.signed(alice, SITE)
-    platform = Platform()
-    sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    await sync.step()
     rule = {"paths": ["apps/site/**"], "signers": 2}
     path = signers_file(tmp_path, alice, bob, rules=[rule], root=repository.head())
-    world = World(tmp_path, repository, platform, sync, signers=SignersFile(path))
+    world = await world_of(tmp_path, repository, SignersFile(path))
+    await world.sync.step()
     repository.git("checkout", "-q", "-b", "x")
     head = repository.signed(alice, {"apps/site/route.yaml": route("r", "other")})
     repository.git("checkout", "-q", "main")
@@ -263,7 +286,7 @@ async def test_a_second_signer_that_may_come_with_the_merge_is_a_warning(tmp_pat
     assert world.status(head).state == "success"
     assert "warning:" in world.comment(1).body
     assert "signers_too_few" in world.comment(1).body
-    assert "! update prod/site/route/r" in world.comment(1).body
+    assert "~ update prod/site/route/r" in world.comment(1).body
 
 
 # --- strangers ---
@@ -312,7 +335,7 @@ async def test_markup_of_a_stranger_stays_in_a_code_block(world: World) -> None:
         elif not fence:
             outside.append(line)
     assert not fence
-    assert not [line for line in outside if "evil" in line or "@everyone" in line or "<" in line]
+    assert not [line for line in outside if "evil" in line or "@everyone" in line or "<img" in line or "<!--" in line]
 
 
 async def test_nothing_is_ever_checked_out_and_strangers_objects_lie_apart(world: World) -> None:
@@ -435,10 +458,8 @@ async def test_a_head_that_moved_on_gets_no_plan_of_another(world: World) -> Non
 async def test_before_the_first_fetch_there_is_no_plan(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "repository")
     repository.commit(SITE)
-    platform = Platform()
-    sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    await sync.clone.open()
-    world = World(tmp_path, repository, platform, sync)
+    world = await world_of(tmp_path, repository)
+    await world.sync.clone.open()
     world.open(1, {"apps/b/app.yaml": app("b")})
     with pytest.raises(Transient):
         await world.pulls.step()
