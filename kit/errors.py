@@ -46,3 +46,13 @@ class Transient(TrueupError):
 
 class Bug(TrueupError):
     """A promise of our own code does not hold."""
+
+
+def said(error: BaseException) -> str:
+    """An error in one line, whatever it is."""
+    return str(error) if isinstance(error, TrueupError) else f"{type(error).__name__}: {error}"
+
+
+def unknown(error: BaseException) -> BaseException | None:
+    """The error itself when its traceback is worth keeping: one of ours says all in its message."""
+    return None if isinstance(error, TrueupError) else error

@@ -17,7 +17,7 @@ import errno
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from reconciler.server.auth import make_token
 from reconciler.server.deps import Deps
 from reconciler.server.deps import Handlers as Writes
 from reconciler.settings import ControllerSettings
+from reconciler.source_forge import SourceForge
 from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
@@ -182,6 +183,17 @@ class Controller:
             signers=_signers(settings.signers),
         )
         self._planning = Planning(self._source, clone, vault.resolve, store.views, self._git.signatures)
+        self._forge = SourceForge(
+            settings.source_forge,
+            self._source,
+            clone,
+            store.log,
+            store.views,
+            token_key,
+            clock,
+            rng,
+            signers=_signers(settings.signers),
+        )
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
     @contextlib.asynccontextmanager
@@ -197,6 +209,7 @@ class Controller:
             "nodes": self._led("nodes", self._nodes.run),
             "acts": self._led("acts", self._expiry.run),
         }
+        loops |= self._forge_loops()
         tasks = {asyncio.create_task(loop(stop), name=name) for name, loop in loops.items()}
         watch = asyncio.create_task(_first_to_end(tasks))
         try:
@@ -210,6 +223,16 @@ class Controller:
             await asyncio.gather(watch, *tasks, return_exceptions=True)
             self._delivery.close()
             self._planning.close()
+            await self._forge.close()
+
+    def _forge_loops(self) -> dict[str, Loop]:
+        source_id, pulls, statuses = self._source.source_id, self._forge.pulls, self._forge.statuses
+        if pulls is None or statuses is None:
+            return {}
+        return {
+            "pull requests": self._led(f"pulls/{source_id}", pulls.run, trouble=lambda: pulls.trouble),
+            "commit statuses": self._led(f"statuses/{source_id}", statuses.run, trouble=lambda: statuses.trouble),
+        }
 
     def _led(
         self,
@@ -265,6 +288,7 @@ class Controller:
             secret_for=self._delivery.seal_for,
             quarantined=self._store.views.quarantined,
             look=self._look,
+            webhook_secrets=self._webhook_secrets,
             token_key=self._key,
             source_troubles=self._troubles,
             commits_behind=lambda: {self._source.source_id: self._git.behind},
@@ -282,7 +306,11 @@ class Controller:
         if source != self._source.source_id:
             return False
         self._git.look()
+        self._forge.look()
         return True
+
+    def _webhook_secrets(self, source: str) -> Sequence[bytes]:
+        return self._forge.webhook_secrets_now() if source == self._source.source_id else ()
 
     def publish(self, url: str) -> None:
         """What the command line on this host needs to reach this controller."""

@@ -5,13 +5,11 @@ Called by `reconciler.bootstrap` and by `trueup token`.
 
 from __future__ import annotations
 
-import os
 import secrets
-import stat
 from pathlib import Path
 
 from kit.errors import Refusal
-from kit.files import write_atomically
+from kit.files import read_private, write_atomically
 
 TOKEN_KEY = "token.key"  # noqa: S105  # a file's name
 OPERATOR_TOKEN = "operator.token"  # noqa: S105  # a file's name
@@ -35,7 +33,7 @@ def token_key(state: Path, given: Path | None = None) -> bytes:
     """The key under which all tokens are made; a new one if there is none. Deleting the file takes all tokens back."""
     path = shared_file(given, state / TOKEN_KEY, "token")
     try:
-        key = _read_private(path)
+        key = read_private(path)
     except FileNotFoundError:
         key = secrets.token_bytes(_KEY_BYTES)
         write_atomically(path, key)
@@ -43,11 +41,3 @@ def token_key(state: Path, given: Path | None = None) -> bytes:
         fix = "restore it, or delete it: every token then has to be made anew"
         raise Refusal(f"read the token key {path}", f"expected {_KEY_BYTES} bytes, found {len(key)}", fix=fix)
     return key
-
-
-def _read_private(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as handle:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
-            raise Refusal(f"read {path}", "others may read it", fix=f"chmod 600 {path}", code="key_exposed")
-        return handle.read(4096)

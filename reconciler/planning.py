@@ -5,7 +5,7 @@ read by object id, judged as `reconciler.tasks.git_sync` judges, and previewed o
 worker thread. One plan of a source is made at a time; a caller who cannot wait, or whose plan takes too long, is told
 `Transient` ("plan_busy", "plan_timeout") and may ask again.
 
-A pull request is planned from where it left the branch: `base` "" means the newest common commit of the head and what
+Without a `base`, a commit is planned from where it left the branch: the newest common commit of the head and what
 is applied. What lies between base and head is then held against the live rows, which is what merging it would do.
 """
 
@@ -15,16 +15,16 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 from kit.errors import Refusal, Transient
-from reconciler.core.preview import Asked, PlanDocument, RenderedPlan, preview
-from reconciler.core.preview.markdown import rendered
+from reconciler.core.preview import Asked, PlanDocument, preview
 from reconciler.core.revisions import Source
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
-from reconciler.git.clone import BareClone
 from reconciler.git.judge import judge, rows_of
 from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
@@ -37,23 +37,26 @@ WAIT_S = 120.0
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
+class Clone(Protocol):
+    """A clone, as far as plans need one: where it is."""
+
+    @property
+    def path(self) -> Path: ...
+
+
 @dataclass(slots=True)
 class Planning:
     """`signatures`: who may sign now, from the operator's file and never from the commit. `reading`: not the one of the
     Git loop: whoever opens a pull request can end it, and that must cost the branch nothing."""
 
     source: Source
-    clone: BareClone
+    clone: Clone
     resolve: ResolveSecret
     views: Views
     signatures: Callable[[], SignatureCheck | None] = lambda: None
     reading: ReadingProcess = field(default_factory=ReadingProcess)
     _bounded: BoundedSource | None = None
     _free: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def plan_for(self, base: str, head: str) -> RenderedPlan:
-        """For a comment and a commit status. Waits its turn."""
-        return rendered(await self.document(base, head, wait_s=WAIT_S))
 
     async def document(self, base: str, head: str, *, wait_s: float = 0.0) -> PlanDocument:
         """`base`, `head`: commits of the clone, at least 7 digits; `base` "" as told above. `Refusal` ("not_found") for

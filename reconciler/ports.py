@@ -1,4 +1,5 @@
-"""What the shells need from the world, as Protocols. Implemented in reconciler.store, .git and .vault."""
+"""What the shells need from the world, as Protocols. Implemented in reconciler.store, .git, .vault and
+.forges."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from typing import Any, Protocol
 from reconciler.core.commands import Append, AppendResult
 from reconciler.core.event_filter import EventFilter
 from reconciler.core.events import Event
+from reconciler.core.preview.document import RenderedPlan
+from reconciler.core.pulls import Comment, CommitStatus, OpenPullRequests
 
-__all__ = ["Doc", "EventFilter", "EventLog", "Head", "ViewSnapshot", "Views"]
+__all__ = ["Doc", "EventFilter", "EventLog", "Forge", "Head", "PlanFor", "ViewSnapshot", "Views"]
 
 Doc = Mapping[str, Any]
 
@@ -61,3 +64,41 @@ class Views(Protocol):
         """Read-your-writes: returns when the checkpoints of `views` are >= event_id, else raises `Transient` with code
         "projection_timeout" that names the view, its checkpoint and the event waited for."""
         ...
+
+
+class Forge(Protocol):
+    """One repository at GitHub, GitLab, Gitea or Forgejo. Every call raises `Refusal` (asking again does not help: the
+    token, the scopes, the address, what was sent) or `Transient`; while the forge wants no requests all calls raise
+    `Transient` with code "forge_rate_limited" without asking it, for `blocked_s()` more seconds."""
+
+    comment_chars_max: int
+
+    def blocked_s(self) -> float: ...
+
+    def head_ref(self, number: int) -> str:
+        """The ref in the base repository that names a pull request's head, also of a fork's."""
+        ...
+
+    async def open_pull_requests(self, branch: str) -> OpenPullRequests:
+        """Those that would be merged into `branch`, the oldest first."""
+        ...
+
+    async def find_comment(self, number: int, prefix: str) -> Comment | None:
+        """The oldest comment of our own user that begins with `prefix`. Nobody else's counts."""
+        ...
+
+    async def put_comment(self, number: int, known: Comment | None, body: str) -> Comment:
+        """Writes a comment, or changes the known one; sends nothing when that has the same text already."""
+        ...
+
+    async def put_status(self, commit: str, status: CommitStatus, *, ref: str = "") -> bool:
+        """False: the commit had exactly this status already, and nothing was sent. `ref`: a name of the commit, for
+        one that is on no branch."""
+        ...
+
+
+class PlanFor(Protocol):
+    """What a pull request would do. `base_commit`: what is applied now, "" for nothing. `head_commit`: its merge with
+    the base branch. Decrypts nothing."""
+
+    async def __call__(self, base_commit: str, head_commit: str) -> RenderedPlan: ...

@@ -8,6 +8,7 @@ from pathlib import Path
 from kit import logs
 from kit.settings import setting
 from reconciler.core.quota_words import parse_limits
+from reconciler.forges.settings import KINDS, ForgeSettings
 
 
 def _check_listen(value: str) -> str:
@@ -21,6 +22,10 @@ def _check_interval(value: float) -> str:
 
 def _check_ttl(value: float) -> str:
     return "" if 1 <= value <= 600 else f"expected between 1s and 10m, found {value} s"
+
+
+def _check_forge(value: str) -> str:
+    return "" if value in ("", *KINDS) else f"expected one of {', '.join(KINDS)}, found {value!r}; Forgejo is gitea"
 
 
 def _check_log_format(value: str) -> str:
@@ -73,10 +78,43 @@ class ControllerSettings:
     )
     project_quota: str = setting("the same for the project", default="", check=_check_quota)
     poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=_check_interval)
+    forge: str = setting(
+        "where the source's pull requests are: github, gitlab or gitea (Forgejo too); empty: nowhere",
+        default="",
+        check=_check_forge,
+    )
+    forge_api_url: str = setting("address of the forge's API (default: from the repository's address)", default="")
+    forge_repository: str = setting("OWNER/NAME at the forge (default: from the repository's address)", default="")
+    forge_token_file: Path | None = setting("file with the token for the forge", default=None)
+    forge_ca_file: Path | None = setting("certificates that the forge's is checked against", default=None)
+    forge_user: str = setting("the token's own user (default: the forge is asked)", default="")
+    forge_context: str = setting("what commit statuses begin with; one per source of a repository", default="trueup")
+    forge_link: str = setting("what statuses of followed commits link to, with {commit} in it", default="")
+    forge_poll_interval_s: float = setting("how often to look at pull requests", default=60.0, check=_check_interval)
+    webhook_secret_file: Path | None = setting(
+        "file with the secret of the source's webhooks (default: the secret is `trueup token webhook SOURCE`)",
+        default=None,
+    )
     node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=_check_interval)
     drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=_check_interval)
     log_level: str = setting("debug, info, warning or error", default="info")
     log_format: logs.Format = setting("auto, json or text", default="auto", check=_check_log_format)
+
+    @property
+    def source_forge(self) -> ForgeSettings:
+        """All about the one source's forge."""
+        return ForgeSettings(
+            kind=self.forge,
+            api_url=self.forge_api_url,
+            repository=self.forge_repository,
+            token_file=self.forge_token_file,
+            webhook_secret_file=self.webhook_secret_file,
+            ca_file=self.forge_ca_file,
+            user=self.forge_user,
+            context=self.forge_context,
+            link=self.forge_link,
+            poll_interval_s=self.forge_poll_interval_s,
+        )
 
     @property
     def listen_host(self) -> str:

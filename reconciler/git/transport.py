@@ -1,4 +1,4 @@
-"""The `git` program, run for one thing only: to carry objects into a bare clone. Called by `clone`.
+"""The `git` program, run to carry objects into a bare clone (`clone`, `pull_clone`) and to merge trees (`pull_clone`).
 
 It runs with fixed options and an environment of our own: no user's or system's configuration, no hooks, no prompts, no
 redirects, no submodules, no background maintenance, only the transports file, https and ssh. Time, the size of what
@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kit.errors import Transient
@@ -22,7 +22,9 @@ from kit.files import write_atomically
 
 FETCH_TIMEOUT_S = 120.0
 PACK_BYTES_MAX = 4 << 30
+MEMORY_BYTES_MAX = 1 << 30
 STDERR_BYTES_MAX = 16 * 1024
+OUTPUT_BYTES_MAX = 64 * 1024
 _PASSED_ON = ("PATH", "SSH_AUTH_SOCK", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE")
 _SSH = (
     "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15"
@@ -77,20 +79,45 @@ class GitProgram:
             options["credential.helper"] = f"store --file={credentials}"
         write_atomically(self._config, _config_text(options).encode())
 
-    async def run(self, attempted: str, arguments: Sequence[str], *, timeout_s: float = FETCH_TIMEOUT_S) -> None:
+    async def run(
+        self,
+        attempted: str,
+        arguments: Sequence[str],
+        *,
+        timeout_s: float = FETCH_TIMEOUT_S,
+        pack_bytes_max: int = PACK_BYTES_MAX,
+    ) -> None:
         """Returns when git succeeded, else raises a `Transient` ("source_unreadable") in plain words."""
+        code, _, said = await self._execute(attempted, _bounded(["git", *arguments], pack_bytes_max), timeout_s)
+        if code != 0:
+            why, fix = _explain(said)
+            raise Transient(attempted, why, fix=fix, code="source_unreadable")
+
+    async def ask(
+        self, attempted: str, arguments: Sequence[str], *, codes: Collection[int], timeout_s: float
+    ) -> tuple[int, str]:
+        """The exit code, one of `codes`, and the first OUTPUT_BYTES_MAX of what git printed. For what computes: with a
+        bound on its memory."""
+        command = _bounded(["git", *arguments], PACK_BYTES_MAX, MEMORY_BYTES_MAX)
+        code, output, said = await self._execute(attempted, command, timeout_s)
+        if code not in codes:
+            why, fix = _explain(said)
+            raise Transient(attempted, why, fix=fix, code="source_unreadable")
+        return code, output
+
+    async def _execute(self, attempted: str, command: Sequence[str], timeout_s: float) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(
-            *_bounded(["git", *arguments]),
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self._environment(),
             start_new_session=True,
         )
-        assert process.stderr
+        assert process.stdout and process.stderr
         try:
             async with asyncio.timeout(timeout_s):
-                said = await _read_tail(process.stderr)
+                output, said = await asyncio.gather(_read_head(process.stdout), _read_tail(process.stderr))
                 code = await process.wait()
         except TimeoutError:
             await _kill(process)
@@ -99,9 +126,7 @@ class GitProgram:
         except BaseException:
             await _kill(process)
             raise
-        if code != 0:
-            why, fix = _explain(said)
-            raise Transient(attempted, why, fix=fix, code="source_unreadable")
+        return code, output, said
 
     def _environment(self) -> Mapping[str, str]:
         kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -118,9 +143,12 @@ class GitProgram:
         }
 
 
-def _bounded(command: list[str]) -> list[str]:
+def _bounded(command: list[str], file_bytes_max: int, memory_bytes_max: int = 0) -> list[str]:
     """With a bound on the files that it writes, so that an endless pack ends."""
-    return [*(["prlimit", f"--fsize={PACK_BYTES_MAX}"] if shutil.which("prlimit") else []), *command]
+    if not shutil.which("prlimit"):
+        return command
+    memory = [f"--data={memory_bytes_max}"] if memory_bytes_max else []
+    return ["prlimit", f"--fsize={file_bytes_max}", *memory, *command]
 
 
 def _config_text(options: Mapping[str, str]) -> str:
@@ -132,6 +160,13 @@ def _config_text(options: Mapping[str, str]) -> str:
         lines.append(f'[{head} "{sub}"]' if sub else f"[{head}]")
         lines.append(f'\t{key} = "{quoted}"')
     return "\n".join(lines) + "\n"
+
+
+async def _read_head(stream: asyncio.StreamReader) -> str:
+    head = b""
+    while chunk := await stream.read(4096):
+        head += chunk[: OUTPUT_BYTES_MAX - len(head)]
+    return head.decode("utf-8", "replace")
 
 
 async def _read_tail(stream: asyncio.StreamReader) -> str:

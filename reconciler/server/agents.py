@@ -1,4 +1,4 @@
-"""What node agents and edges say and ask: enrolment, heartbeats, reports, plans, secrets. And the webhook.
+"""What node agents and edges say and ask: enrolment, heartbeats, reports, plans, secrets.
 
 Called through `reconciler.server.routes`; the guard has already matched the caller with the name in the path. Documents
 are those of `kit.wire`. A document that names another node than the path is refused: the path was authorised, the
@@ -84,13 +84,6 @@ class Agents:
         return web.json_response(
             {"version_id": wanted["version_id"], "sealed": base64.b64encode(sealed).decode()},
         )
-
-    async def look(self, request: web.Request) -> web.Response:
-        """All that a webhook can do: its body is never parsed."""
-        source = request.match_info["source"]
-        if not await self._deps.look(source):
-            raise Problem("not_found", f"there is no source {source[:80]!r}")
-        return web.json_response({"source_id": source}, status=202)
 
     async def _snapshot(self, request: web.Request, views: tuple[str, ...]) -> ViewSnapshot:
         known_query(request, "min_event_id")

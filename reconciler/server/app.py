@@ -27,6 +27,7 @@ from reconciler.server.problems import Problem, problem_bytes
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
 from reconciler.server.routes import route_table
+from reconciler.server.sources import Sources
 from reconciler.server.streams import Streams
 from reconciler.server.table import IDENTITY, Route
 
@@ -45,7 +46,9 @@ def build_app(deps: Deps) -> web.Application:
         return await streams.serve(request, request[IDENTITY])
 
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
-    table = route_table(Reads(deps, hub, pulse), Agents(deps, pulse), Acts(deps), stream)
+    sources = Sources(deps)
+    reads, agents = Reads(deps, hub, pulse, sources.counts), Agents(deps, pulse)
+    table = route_table(reads, agents, Acts(deps), sources, stream)
     made: dict[web.AbstractRoute, Route] = {}
     app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)
     for route in table:

@@ -2,22 +2,28 @@
 
 `reconciler.server.guard` calls this before any handler. What a token is, is said in `reconciler.core.tokens`.
 
-A forge cannot send a bearer token with a webhook. It gets the token `webhook:SOURCE:HEX` as its secret and sends
-either an HMAC-SHA256 of the raw body under it (GitHub, Forgejo, Gitea) or the secret itself (GitLab).
+A forge cannot send a bearer token with a webhook. It shares a secret with us and sends either an HMAC-SHA256 of the
+raw body under it (GitHub, Gitea, Forgejo, Bitbucket) or the secret itself (GitLab): see `WebhookProof`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.core.tokens import NAME_PATTERN, ROLES, Role, make_token, token_mac
 
-__all__ = ["ROLES", "Identity", "Role", "allowed", "check_authorization", "check_token", "check_webhook", "make_token"]
+__all__ = ["ROLES", "Identity", "Role", "WebhookProof", "allowed", "check_authorization", "check_token", "make_token"]
 
 TOKEN_BYTES_MAX = 160
+SIGNATURE_HEADERS = (
+    ("X-Hub-Signature-256", "sha256="),  # GitHub; Gitea and Forgejo as well
+    ("X-Hub-Signature", "sha256="),  # Bitbucket; GitHub's has SHA-1 in it and does not count
+    ("X-Gitea-Signature", ""),
+    ("X-Forgejo-Signature", ""),
+)
 PATH_NAME_OF_ROLE: Mapping[Role, str] = {"node": "node", "edge": "edge", "webhook": "source"}
 """The path parameter that has to be the caller's own name. An operator has none: it may name anything."""
 
@@ -51,16 +57,41 @@ def check_authorization(key: bytes, header: str) -> Identity | None:
     return check_token(key, token.strip()) if scheme.lower() == "bearer" else None
 
 
-def check_webhook(key: bytes, source: str, headers: Mapping[str, str], body: bytes) -> Identity | None:
-    """From a forge's headers and the raw body, before anything of it was parsed."""
-    if not NAME_PATTERN.fullmatch(source):
-        return None
-    secret = make_token(key, "webhook", source).encode()
-    signature = headers.get("X-Hub-Signature-256", "")
-    expected = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
-    by_signature = hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))
-    by_secret = hmac.compare_digest(secret, headers.get("X-Gitlab-Token", "").encode(errors="replace"))
-    return Identity("webhook", source) if by_signature or by_secret else None
+class WebhookProof:
+    """Fed with the raw body as it comes, so that nothing of it has to be kept; `holds` when all of it was fed.
+
+    `secrets`: any of them will do, so that one can be replaced by the next. All are tried, in the same time.
+    """
+
+    def __init__(self, secrets: Sequence[bytes], headers: Mapping[str, str]) -> None:
+        self._secrets = secrets
+        self._signatures = [_hex_of(headers, name, prefix) for name, prefix in SIGNATURE_HEADERS if name in headers]
+        self._token = headers.get("X-Gitlab-Token", "").encode(errors="replace")
+        self._macs = [hmac.new(secret, digestmod=hashlib.sha256) for secret in secrets]
+
+    @property
+    def offered(self) -> bool:
+        """There is something to check at all."""
+        return bool(self._signatures or self._token)
+
+    def feed(self, chunk: bytes) -> None:
+        if self._signatures:
+            for mac in self._macs:
+                mac.update(chunk)
+
+    def holds(self) -> bool:
+        right = [hmac.compare_digest(secret, self._token) for secret in self._secrets if self._token]
+        right += [hmac.compare_digest(mac.digest(), given) for mac in self._macs for given in self._signatures]
+        return any(right)
+
+
+def _hex_of(headers: Mapping[str, str], name: str, prefix: str) -> bytes:
+    """The signature that a header holds; what is none is equal to none."""
+    text = headers[name].strip()
+    try:
+        return bytes.fromhex(text.removeprefix(prefix)) if text.startswith(prefix) else b""
+    except ValueError:
+        return b""
 
 
 def allowed(identity: Identity, roles: Collection[str], path_names: Mapping[str, str]) -> bool:

@@ -41,6 +41,10 @@ async def no_leases() -> Sequence[Any]:
     return ()
 
 
+def no_secrets(source: str) -> Sequence[bytes]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     log: EventLog
@@ -55,6 +59,8 @@ class Deps:
     look: Callable[[str], Awaitable[bool]]
     """Look at that source now. False: there is no such source."""
     token_key: bytes
+    webhook_secrets: Callable[[str], Sequence[bytes]] = no_secrets
+    """Source -> the secrets that its forge may sign with. None for a source that does not exist."""
     source_troubles: Callable[[], Mapping[str, str]] = dict
     """Source -> why it cannot be read now; a source without trouble is absent."""
     commits_behind: Callable[[], Mapping[str, int]] = dict

@@ -18,10 +18,9 @@ from aiohttp.typedefs import Middleware
 
 from kit import logs
 from kit.errors import TrueupError
-from reconciler.server.auth import Identity, allowed, check_authorization, check_webhook
+from reconciler.server.auth import Identity, allowed, check_authorization
 from reconciler.server.deps import Deps
 from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
-from reconciler.server.requests import read_body
 from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -96,11 +95,9 @@ class Guard:
 
     async def _identify(self, request: web.Request, route: Route | None) -> Identity | None:
         header = request.headers.get("Authorization", "")
-        if header or route is None or "webhook" not in route.roles:
+        if header or route is None or route.prove is None:
             return check_authorization(self._deps.token_key, header)
-        body = await read_body(request, self._deps.limits)
-        source = request.match_info.get("source", "")
-        return check_webhook(self._deps.token_key, source, request.headers, body)
+        return await route.prove(request)
 
     async def _call(self, request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
         """A client that leaves ends a read at once; a write goes on to its end, since half of it may have happened."""

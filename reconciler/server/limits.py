@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Limits:
     body_bytes_max: int = 1 << 20
     """A report of 1,000 instances is about 400 KB; nothing that is sent here has a reason to be larger."""
+    webhook_bytes_max: int = 26 << 20
+    """GitHub sends up to 25 MB. Nothing of it is kept in memory."""
     body_timeout_s: float = 15.0
     """From the end of the header to the end of the body, however slowly it drips."""
     header_timeout_s: float = 20.0

@@ -24,6 +24,7 @@ from reconciler.server.hub import Hub
 from reconciler.server.problems import Problem
 from reconciler.server.pulse import Pulse
 from reconciler.server.requests import known_query, query_int
+from reconciler.server.sources import HookCounts
 from reconciler.server.status import status_document
 from reconciler.server.why import explain_resource
 
@@ -34,10 +35,11 @@ _SUBJECT_CHARS_MAX = 512
 
 
 class Reads:
-    def __init__(self, deps: Deps, hub: Hub, pulse: Pulse) -> None:
+    def __init__(self, deps: Deps, hub: Hub, pulse: Pulse, hooks: HookCounts) -> None:
         self._deps = deps
         self._hub = hub
         self._pulse = pulse
+        self._hooks = hooks
         self.history = History(deps)
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -103,7 +105,7 @@ class Reads:
         document = await asyncio.to_thread(
             status_document, snapshot, head, ages_s, checkpoints, quarantined, troubles, leases, lags_s, behind
         )
-        return web.json_response(document)
+        return web.json_response({**document, "webhooks": self._hooks.document()})
 
     async def why(self, request: web.Request) -> web.Response:
         """Why a resource, an instance, a node or a commit is as it is: see `reconciler.core.explain`."""

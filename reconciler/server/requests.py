@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -25,6 +26,22 @@ async def read_body(request: web.Request, limits: Limits) -> bytes:
         raise _too_large(limits) from None
     except TimeoutError:
         raise Problem("request_timeout", f"the body did not come within {limits.body_timeout_s:g} s") from None
+
+
+async def feed_body(request: web.Request, feed: Callable[[bytes], None], *, bytes_max: int, timeout_s: float) -> None:
+    """The raw body in pieces, for who keeps nothing of it. 413 and 408 as in `read_body`."""
+    left_bytes = bytes_max
+    if (request.content_length or 0) > bytes_max:
+        raise Problem("body_too_large", f"the body is larger than {bytes_max} bytes")
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.content.iter_any():
+                left_bytes -= len(chunk)
+                if left_bytes < 0:
+                    raise Problem("body_too_large", f"the body is larger than {bytes_max} bytes")
+                feed(chunk)
+    except TimeoutError:
+        raise Problem("request_timeout", f"the body did not come within {timeout_s:g} s") from None
 
 
 async def read_document(request: web.Request, limits: Limits) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.auth import Role
 from reconciler.server.reads import Reads
+from reconciler.server.sources import Sources
 from reconciler.server.table import ANONYMOUS, Handler, Route
 
 
-def route_table(reads: Reads, agents: Agents, acts: Acts, stream: Handler) -> list[Route]:
+def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stream: Handler) -> list[Route]:
     everybody = frozenset({ANONYMOUS})
     operator: frozenset[Role] = frozenset({"operator"})
     node: frozenset[Role] = frozenset({"node"})
@@ -30,7 +31,8 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, stream: Handler) -> li
         Route("GET", "/v1/why", operator, reads.why),
         Route("GET", "/v1/plan", operator, reads.plan),
         Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
-        Route("POST", "/v1/sources/{source}/look", operator | {"webhook"}, agents.look),
+        Route("POST", "/v1/sources/{source}/look", operator, sources.look),
+        Route("POST", "/v1/sources/{source}/webhook", frozenset({"webhook"}), sources.webhook, prove=sources.prove),
         Route("POST", "/v1/nodes/{node}/drain", operator, acts.duty("draining")),
         Route("POST", "/v1/nodes/{node}/disable", operator, acts.duty("disabled")),
         Route("POST", "/v1/nodes/{node}/activate", operator, acts.duty("active")),

@@ -41,7 +41,8 @@ def status_document(
 ) -> dict[str, Any]:
     evidence = Evidence(snapshot.rows, (), heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
     troubles = {**_troubles_of_holders(leases), **source_troubles}
-    sources = [_source(row, evidence, troubles) for _, row in sorted(snapshot.rows["sources"].items())]
+    forges = _troubles_of_forges(leases)
+    sources = [_source(row, evidence, troubles, forges) for _, row in sorted(snapshot.rows["sources"].items())]
     apps = [_app(row, evidence) for row in _of_kind(evidence, "app")]
     nodes = [_node(row, evidence) for _, row in sorted(snapshot.rows["nodes"].items())]
     routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
@@ -110,6 +111,12 @@ def _troubles_of_holders(leases: Sequence[Any]) -> dict[str, str]:
     return {source: f"{each.trouble} (at {each.holder})" for source, each in holders.items() if each.trouble}
 
 
+def _troubles_of_forges(leases: Sequence[Any]) -> dict[str, str]:
+    """Source -> why its pull requests or commits cannot be told anything."""
+    told = [each for each in leases if each.lease.startswith(("pulls/", "statuses/")) and each.trouble]
+    return {each.lease.partition("/")[2]: f"{each.trouble} (at {each.holder})" for each in told}
+
+
 def _tell(resource_id: str, evidence: Evidence) -> Explanation:
     return tell(resource_subject(ResourceId.parse(resource_id)), evidence)
 
@@ -131,7 +138,7 @@ def _state(told: Explanation) -> str:
     return next((each.verdict for each in told.differences if each.verdict != _SEEN_BY_SOURCE), "converged")
 
 
-def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str]) -> dict[str, Any]:
+def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str], forges: Mapping[str, str]) -> dict[str, Any]:
     refused = row.get("refused_commit") or ""
     applied = row.get("applied_commit") or ""
     revision = evidence.row("revisions", f"{row['source_id']}@{refused}") or {} if refused else {}
@@ -144,6 +151,8 @@ def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str]) -> dict[s
         problems.append({"verdict": "refused", "code": "revision_refused", "message": message})
     if trouble := troubles.get(row["source_id"]):
         problems.append({"verdict": "failing", "code": "source_unreadable", "message": trouble})
+    if trouble := forges.get(row["source_id"]):
+        problems.append({"verdict": "waiting", "code": "forge_unusable", "message": trouble})
     return {
         "source_id": row["source_id"],
         "url": row.get("url", ""),

@@ -22,10 +22,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """`roles`: who may; nobody else. `path` parameters {node}, {edge} and {source} have to be the caller's own name,
-    see `auth.PATH_NAME_OF_ROLE`. `streams`: the answer has no time limit of its own."""
+    see `auth.PATH_NAME_OF_ROLE`. `streams`: the answer has no time limit of its own. `prove`: tells who asks when there
+    is no Authorization header; it raises a `Problem` when it cannot."""
 
     method: Literal["GET", "POST"]
     path: str
     roles: frozenset[Role | Literal["anonymous"]]
     handler: Handler
     streams: bool = False
+    prove: Callable[[web.Request], Awaitable[Identity]] | None = None

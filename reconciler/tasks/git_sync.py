@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import Transient, TrueupError
+from kit.errors import Transient, said, unknown
 from kit.logs import get
 from kit.waiting import first_of
 from reconciler.core.commands import Fence
@@ -61,6 +61,8 @@ refusal for the same reasons is one event."""
 REFRESH_S = 20.0
 BEHIND_MAX = 1000
 """Commits of a suspended source that are counted: more are as many."""
+LOOK_GAP_S = 0.2
+"""Between two passes, however often the source is looked at."""
 DAMAGED_READS_MAX = 3
 """So many passes in a row that fetch well and then miss objects: the clone is damaged, and is made anew."""
 _log = get("git-sync")
@@ -148,7 +150,14 @@ class GitSync:
                 self._failed(error)
             pause_s = self.interval_s * (1 + 0.1 * self.rng.random())
             pause_s = max(pause_s, self.backoff.delay_s(failures, self.rng)) if failures else pause_s
-            await first_of(self.clock.sleep(pause_s), self._wake.wait(), stop.wait())
+            await self._rest(pause_s, stop)
+
+    async def _rest(self, pause_s: float, stop: asyncio.Event) -> None:
+        """The gap comes first: a storm of hooks is one fetch, and one more for what came during it."""
+        gap_s = min(LOOK_GAP_S, pause_s)
+        await first_of(self.clock.sleep(gap_s), stop.wait())
+        if not stop.is_set():
+            await first_of(self.clock.sleep(pause_s - gap_s), self._wake.wait(), stop.wait())
 
     async def step(self) -> Looked:
         """One pass."""
@@ -271,9 +280,8 @@ class GitSync:
             await self.clone.renew()
 
     def _failed(self, error: Exception) -> None:
-        self.trouble = str(error) if isinstance(error, TrueupError) else f"{type(error).__name__}: {error}"
-        known = isinstance(error, TrueupError)
-        _log.error("a pass failed", exc=None if known else error, source=self.source.source_id, why=self.trouble)
+        self.trouble = said(error)
+        _log.error("a pass failed", exc=unknown(error), source=self.source.source_id, why=self.trouble)
 
     def _is_known_refusal(self, head: str) -> bool:
         return head == self._refused and self.clock.now_s() < self._refused_at_s + REFUSED_AGAIN_S

@@ -77,7 +77,8 @@ class Scheduler:
         if views.event_id < head.last_event_id:
             raise Transient("schedule", f"the views went back from {head.last_event_id} to {views.event_id}")
         now_s = self._clock.now_s()
-        snapshot = read_snapshot(views.rows, views.event_id)
+        # A large fleet takes a while to read; hooks and streams of this process are answered meanwhile.
+        snapshot = await asyncio.to_thread(read_snapshot, views.rows, views.event_id)
         self._say_unreadable(snapshot)
         times = self._times.observe(snapshot, now_s, applied_revisions(views.rows))
         actions = schedule(snapshot, times, lambda: self._ids("i"), now_s)

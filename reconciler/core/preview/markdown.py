@@ -27,16 +27,19 @@ MARK = "<!-- trueup plan -->"
 """By which the comment is found again."""
 
 
-def rendered(plan: PlanDocument) -> RenderedPlan:
-    return RenderedPlan(markdown(plan), plan.ok, one_line(plan))
+def rendered(plan: PlanDocument, *, named: bool = True) -> RenderedPlan:
+    return RenderedPlan(markdown(plan, named=named), plan.ok, one_line(plan))
 
 
 def one_line(plan: PlanDocument) -> str:
     return _cut(clean(wording.verdict(plan)), SUMMARY_CHARS_MAX)
 
 
-def markdown(plan: PlanDocument) -> str:
-    parts = [f"{MARK}\n### trueup plan: {'can be applied' if plan.ok else 'would be refused'}", *_head(plan)]
+def markdown(plan: PlanDocument, *, named: bool = True) -> str:
+    """Without `named`, no commit and no event is named and there is no mark: for a comment that is written anew only
+    when what it says has changed."""
+    mark = f"{MARK}\n" if named else ""
+    parts = [f"{mark}### trueup plan: {'can be applied' if plan.ok else 'would be refused'}", *_head(plan, named)]
     size = sum(len(part) + 2 for part in parts)
     left_out = []
     for title, lines in _sections(plan):
@@ -73,9 +76,10 @@ def block(lines: Sequence[str]) -> str:
     return "\n".join([f"{fence}text", *shown, fence])
 
 
-def _head(plan: PlanDocument) -> Iterator[str]:
-    base = code(plan.base[:12]) if plan.base else "nothing"
-    yield f"{code(plan.commit[:12])} {code(plan.subject)}, from {base}; {wording.basis_text(plan)}."
+def _head(plan: PlanDocument, named: bool) -> Iterator[str]:
+    if named:
+        base = code(plan.base[:12]) if plan.base else "nothing"
+        yield f"{code(plan.commit[:12])} {code(plan.subject)}, from {base}; {wording.basis_text(plan)}."
     yield f"**{'Effect' if plan.ok else 'Refused'}:** {code(wording.verdict(plan))}"
     if rows := list(_summary_rows(plan)):
         yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])

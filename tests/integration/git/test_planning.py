@@ -16,8 +16,8 @@ from kit.clock import SystemClock
 from kit.errors import Refusal, Transient
 from kit.wire import Enrolment, InstanceReport, NodeReport
 from reconciler import planning
-from reconciler.core.preview import preview
-from reconciler.core.preview.markdown import MARK
+from reconciler.core.preview import RenderedPlan, preview
+from reconciler.core.preview.markdown import MARK, rendered
 from reconciler.core.revisions import Source
 from reconciler.git.bounded.limits import Limits
 from reconciler.git.bounded.process import ReadingProcess
@@ -74,6 +74,11 @@ async def controller(tmp_path: Path) -> Controller:
     return Controller(repository, sync, made, Scheduler(log, views, handlers, ids, clock, rng), handlers, views, log)
 
 
+async def plan_for(controller: Controller, base: str, head: str) -> RenderedPlan:
+    """As for a pull request: it waits its turn."""
+    return rendered(await controller.planning.document(base, head, wait_s=planning.WAIT_S))
+
+
 async def fetched(controller: Controller) -> None:
     """As the loop that follows pull requests does it: the commit is in the clone, and nothing is applied."""
     await controller.sync.clone.fetch()
@@ -96,7 +101,7 @@ async def test_a_commit_is_planned_on_what_runs_and_changes_nothing(controller: 
     assert (plan.commit, plan.base, plan.applied, plan.event_id) == (head, base, base, before)
     assert [(each.app, each.starts, each.stops) for each in plan.roll_outs] == [("prod/app/site", 1, 0)]
     assert plan.roll_outs[0].placed == {"node-a": 2}
-    told = await controller.planning.plan_for(base, head)
+    told = await plan_for(controller, base, head)
     assert told.ok
     assert told.markdown.startswith(MARK)
     assert told.summary == plan.summary == "1 changed, 1 instance start"
@@ -137,7 +142,7 @@ async def test_a_bad_commit_is_refused_with_its_place(controller: Controller) ->
     await controller.roll_out()
     head = controller.repository.commit({"apps/site/app.yaml": app().replace("128Mi", "lots")})
     await fetched(controller)
-    told = await controller.planning.plan_for("", head)
+    told = await plan_for(controller, "", head)
     assert not told.ok
     assert "apps/site/app.yaml:8" in told.markdown
     assert told.summary.startswith("The commit would be refused")
@@ -178,7 +183,7 @@ async def test_one_plan_at_a_time_and_bounded(controller: Controller, monkeypatc
         await controller.planning.document("", head)
     assert busy.value.code == "plan_busy"
     monkeypatch.setattr(planning, "PLAN_TIMEOUT_S", 30.0)
-    waiting = asyncio.ensure_future(controller.planning.plan_for("", head))
+    waiting = asyncio.ensure_future(plan_for(controller, "", head))
     await asyncio.sleep(0)
     gate.set()
     assert (await waiting).ok
@@ -203,7 +208,7 @@ async def test_a_reader_that_leaves_does_not_block_the_next_plan(
     with pytest.raises(asyncio.CancelledError):
         await asking
     gate.set()
-    assert (await controller.planning.plan_for("", head)).ok
+    assert (await plan_for(controller, "", head)).ok
 
 
 async def test_only_what_differs_is_read_again(controller: Controller) -> None:

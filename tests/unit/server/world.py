@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ from reconciler.server.limits import Limits
 from tests.twin import MemoryLog, MemoryViews, append
 
 KEY = b"k" * 32
+WEBHOOK_SECRET = b"a secret of the forge and us"
 DEADLINE_S = 10.0
 
 
@@ -40,6 +41,7 @@ class World:
     break_with: BaseException | None = None
     session: aiohttp.ClientSession | None = None
     app: Any = None
+    webhook_secrets: dict[str, tuple[bytes, ...]] = field(default_factory=lambda: {"main": (WEBHOOK_SECRET,)})
 
     server: Any = None
 
@@ -86,8 +88,10 @@ def token_of(role: Role, name: str) -> str:
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None = None, log: Any = None, views: Any = None) -> AsyncIterator[World]:
-    """`log` and `views`: the real ones; without, the twins."""
+async def serving(
+    limits: Limits | None = None, log: Any = None, views: Any = None, look: Callable[[], None] = lambda: None
+) -> AsyncIterator[World]:
+    """`log` and `views`: the real ones; without, the twins. `look`: what happens when a source is looked at."""
     log = log or MemoryLog()
     world = World(log, views or MemoryViews(log))
     bounds = limits or Limits()
@@ -114,8 +118,9 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
         await world.handle("secret", instance["instance_id"])
         return f"sealed for {node['node_id']}".encode()
 
-    async def look(source: str) -> bool:
+    async def looked_at(source: str) -> bool:
         await world.handle("look", source)
+        look()
         return source == "main"
 
     async def plan(base: str, head: str) -> PlanDocument:
@@ -132,9 +137,10 @@ async def serving(limits: Limits | None = None, log: Any = None, views: Any = No
         checkpoints=world.views.checkpoints,
         secret_for=secret_for,
         quarantined=quarantined,
-        look=look,
+        look=looked_at,
         token_key=KEY,
         plan={"main": plan},
+        webhook_secrets=lambda source: world.webhook_secrets.get(source, ()),
         limits=bounds,
     )
     world.app = build_app(deps)

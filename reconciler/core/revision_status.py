@@ -1,0 +1,89 @@
+"""What a commit of the followed branch is told about itself: its status on the forge. Pure.
+
+Called by `reconciler.tasks.commit_statuses` with rows of the views, so a status never says more than the log holds:
+
+    refused                                failure, with the first finding
+    applied, a deployment of it failed     failure, with the app and the message
+    applied                                pending, with the counts
+    applied, another one is applied now    superseded, by which
+    converged                              success, with the time it took
+
+A commit that converged stays a success when a newer one is applied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kit.plain_text import clean
+from reconciler.core.events import Event
+from reconciler.core.pulls import CommitStatus, StatusState
+
+Row = Mapping[str, Any]
+_DONE = {"create": "created", "update": "updated", "move": "moved", "delete": "deleted", "retain": "retained"}
+
+
+def revision_status(context: str, row: Row, applied_commit: str, failed: Mapping[str, str], url: str) -> CommitStatus:
+    """`row`: of the view `revisions`. `failed`: see `failed_deployments`."""
+    state, text = _state_and_text(row, applied_commit, failed)
+    return CommitStatus(context, state, clean(text), url)
+
+
+def failed_deployments(events: Iterable[Event]) -> dict[str, str]:
+    """App -> message, of the commit's deployments whose last event says that they failed. A retry may still succeed."""
+    last: dict[str, Event] = {}
+    for event in events:
+        if event.event_type in ("deployment.created", "deployment.status_changed"):
+            last[event.aggregate_id] = event
+    return {
+        str(event.payload["app"]): str(event.payload.get("message", ""))
+        for event in last.values()
+        if event.payload.get("status") == "failed"
+    }
+
+
+def _state_and_text(row: Row, applied_commit: str, failed: Mapping[str, str]) -> tuple[StatusState, str]:
+    match row["status"]:
+        case "refused":
+            return "failure", _refused(row.get("findings") or ())
+        case "converged":
+            return "success", f"converged in {_seconds(row.get('seconds'))}: {_counts(row)}"
+        case "superseded":
+            return "superseded", f"superseded by {applied_commit[:12]} before it converged"
+        case "applied" | "failed" if applied_commit and applied_commit != row["commit"]:
+            return "superseded", f"superseded by {applied_commit[:12]} before it converged"
+        case "applied" | "failed" if failed:
+            app, message = sorted(failed.items())[0]
+            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            return "failure", f"applied; {_name(app)}{more} failed: {message}"
+        case "failed":
+            return "failure", f"applied, and it failed: {_counts(row)}"
+        case "applied":
+            return "pending", f"applied, not converged yet: {_counts(row)}"
+        case other:
+            return "pending", f"{other}"
+
+
+def _refused(findings: Sequence[Row]) -> str:
+    bad = [each for each in findings if each.get("severity", "error") == "error"]
+    if not bad:
+        return "refused, nothing was changed"
+    first = bad[0]
+    place = ":".join(str(part) for part in (first["path"] or "(tree)", first["line"], first["column"]) if part)
+    count = f"{len(bad)} errors" if len(bad) > 1 else "1 error"
+    return f"refused, nothing was changed; {count}; {place}: {first['message']}"
+
+
+def _counts(row: Row) -> str:
+    counts = Counter(str(each["verb"]) for each in row.get("changes") or ())
+    return ", ".join(f"{counts[verb]} {text}" for verb, text in _DONE.items() if counts[verb]) or "no changes"
+
+
+def _name(resource_id: str) -> str:
+    return resource_id.rpartition("/")[2]
+
+
+def _seconds(value: object) -> str:
+    return f"{float(value):.1f} s" if isinstance(value, int | float) else "an unknown time"

@@ -1,0 +1,1 @@
+"""Forges: GitHub, GitLab, Gitea and Forgejo behind `reconciler.ports.Forge`."""
