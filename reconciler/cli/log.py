@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import getpass
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
 from reconciler.cli import log_archive
-from reconciler.cli.client import add_state_option, state_folder
+from reconciler.cli.client import add_store_options, database_url, opened_store
 from reconciler.cli.output import add_output_option, print_json
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def register(subparsers: Any) -> None:
     new_id.set_defaults(run=lambda args: asyncio.run(_new_id(args)))
     log_archive.register(commands)
     for each in (verify, export, new_id):
-        each.add_argument("--database-url", metavar="URL", default="", help="the controller's, if it is not embedded")
-        add_state_option(each)
+        add_store_options(each)
         add_output_option(each)
 
 
@@ -105,21 +105,25 @@ async def _new_id(args: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _connected(args: argparse.Namespace, *, as_owner: bool = False) -> AsyncIterator[Connection]:
+    """To read, with the least rights of the URL's role; `as_owner`: with those that migrations have."""
     from reconciler.store.pool import connect
-    from reconciler.store.settings import StoreSettings
-    from reconciler.store.store import opened_store
+    from reconciler.store.roles import OWNER_ROLE, connect_to_read
 
-    state = state_folder(args)
-    if not args.database_url and not (state / "postgres").is_dir():
-        fix = "name the controller's state folder with --state, or the database with --database-url"
-        raise Refusal("open the log", f"there is no database in {state}", fix=fix, code="not_found")
-    async with opened_store(StoreSettings(state_dir=state, database_url=args.database_url)) as store:
-        access = store.access
-        connection = await (connect(access.owner_url) if as_owner else connect(access.app_url, role=access.app_role))
-        try:
-            yield connection
-        finally:
-            await connection.close()
+    url = database_url(args)
+    async with contextlib.AsyncExitStack() as stack:
+        if url and not as_owner:
+            connection = await connect_to_read(url)
+        else:
+            access = (await stack.enter_async_context(opened_store(args))).access
+            if not as_owner:
+                connection = await connect(access.app_url, role=access.app_role)
+            elif access.migrate_url:
+                connection = await connect(access.migrate_url, role=OWNER_ROLE)
+            else:
+                fix = "use a log-in that is a member of trueup_migrate"
+                raise Refusal("act as the owner of the log", "this log-in may not", fix=fix, code="postgres_denied")
+        stack.push_async_callback(connection.close)
+        yield connection
 
 
 def _say(args: argparse.Namespace, document: dict[str, Any]) -> None:

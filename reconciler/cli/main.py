@@ -30,6 +30,7 @@ COMMANDS = {
     "lifecycles": "the states that things go through",
     "views": "list, rebuild and verify what is derived from the log",
     "log": "prove that the log is the one that was written; copy its oldest events into an archive",
+    "migrate": "bring the schema of the operator's own Postgres up to date",
     "plan": "what a commit would change",
     "validate": "check manifests without a controller",
     "secret": "seal the values of Secret manifests",

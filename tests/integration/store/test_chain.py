@@ -20,7 +20,7 @@ from reconciler.store.heads import check_heads, export_head, private_key, read_h
 from reconciler.store.identity import give_new_id, restored
 from reconciler.store.migrate import load_migrations, migrate
 from reconciler.store.pool import connect
-from reconciler.store.roles import APP_ROLE, OWNER_ROLE, prepare_embedded
+from reconciler.store.roles import APP_ROLE, MIGRATE_ROLE, prepare_embedded
 from reconciler.store.server import SUPERUSER
 from reconciler.store.store import Store
 from reconciler.store.verify import Verdict, read_head, verify
@@ -185,14 +185,14 @@ async def test_a_log_from_before_the_chain_gets_its_hashes(cluster: Cluster) -> 
     before = tuple(each for each in migrations if each.number < "0031")
     await prepare_embedded(cluster.url(SUPERUSER, "postgres"), name)
     try:
-        await migrate(cluster.url(OWNER_ROLE, name), before)
+        await migrate(cluster.url(MIGRATE_ROLE, name), before)
         await cluster.run(
             "INSERT INTO trueup.events SELECT n, now(), 'node', 'n', n, 'node.x', 1, 'c-' || n, 'system', 'x', 'o', '',"
             " '', '', 0, '', 0, jsonb_build_object('é', n) FROM generate_series(1, 50) n; UPDATE trueup.log_head SET"
             " last_event_id = 50",
             name,
         )
-        await migrate(cluster.url(OWNER_ROLE, name), migrations)
+        await migrate(cluster.url(MIGRATE_ROLE, name), migrations)
         connection = await connect(cluster.url(APP_ROLE, name))
         assert await verify(connection) == Verdict(50, 50)
         await connection.close()

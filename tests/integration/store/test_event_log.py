@@ -244,44 +244,6 @@ async def test_a_refused_batch_leaves_the_claims_as_they_were(store: Store) -> N
     assert isinstance(result, Conflict)
 
 
-FORBIDDEN = (
-    "UPDATE events SET payload = '{}'",
-    "DELETE FROM events",
-    "TRUNCATE events",
-    "DELETE FROM log_head",
-    "UPDATE log_head SET log_id = 'x'",
-    "DELETE FROM commands",
-    "UPDATE commands SET body_hash = 'x'",
-    "ALTER TABLE events DISABLE TRIGGER ALL",
-    "DROP TABLE events",
-    "CREATE TABLE trueup.mine ()",
-    "DELETE FROM migrations",
-)
-
-
-async def test_append_only_the_application_cannot_rewrite_history(store: Store) -> None:
-    await append(store, command(node_event()))
-    connection = await asyncpg.connect(store.access.app_url, server_settings={"search_path": "trueup"})
-    try:
-        for statement in FORBIDDEN:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def test_append_only_the_trigger_stops_the_owner_and_a_superuser_too(store: Store, superuser_url: str) -> None:
-    await append(store, command(node_event()))
-    for url in (superuser_url, store.access.owner_url):
-        connection = await asyncpg.connect(url, server_settings={"search_path": "trueup"})
-        try:
-            for statement in ("UPDATE events SET line = 1", "DELETE FROM events", "TRUNCATE events"):
-                with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
-                    await connection.execute(statement)
-        finally:
-            await connection.close()
-
-
 BAD_PAYLOADS: list[tuple[Any, str]] = [
     ("a\x00b", "text_invalid"),
     ("half \ud800 pair", "text_invalid"),
