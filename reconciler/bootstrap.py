@@ -46,6 +46,7 @@ from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
 from reconciler.tasks.git_sync import GitSync
+from reconciler.tasks.head_export import HeadExport
 from reconciler.tasks.nodes import NodeWatch
 from reconciler.tasks.projector import Projector
 from reconciler.tasks.scheduler import Scheduler
@@ -181,6 +182,7 @@ class Controller:
         self._planning = Planning(
             self._source, clone, vault.resolve, store.views, lambda: self._git.reader, self._git.signatures
         )
+        self._heads = self._head_export()
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
     @contextlib.asynccontextmanager
@@ -195,6 +197,8 @@ class Controller:
             "scheduler": self._led("scheduler", self._scheduler.run),
             "nodes": self._led("nodes", self._nodes.run),
         }
+        if (heads := self._heads) is not None:
+            loops["heads"] = self._led("heads", heads.run, trouble=lambda: heads.trouble)
         tasks = {asyncio.create_task(loop(stop), name=name) for name, loop in loops.items()}
         watch = asyncio.create_task(_first_to_end(tasks))
         try:
@@ -226,6 +230,13 @@ class Controller:
             standby=standby,
             trouble=trouble,
         ).run
+
+    def _head_export(self) -> HeadExport | None:
+        path, interval_s = self._settings.head_export, self._settings.head_export_interval_s
+        if path is None:
+            return None
+        key_file = self._settings.head_key_file or self._settings.state / keys.HEAD_KEY
+        return HeadExport(self._store.head_exporter(path, key_file).export, self._rng, interval_s=interval_s)
 
     async def _sync(self, stop: asyncio.Event, fence: Fence) -> None:
         """A source that cannot be registered now is tried again; what it holds is read after that."""

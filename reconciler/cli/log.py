@@ -34,14 +34,14 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("log", help="prove that the log was not changed", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verify = commands.add_parser("verify", help="follow the hash chain")
-    verify.add_argument("--heads", metavar="FILE", type=Path, help="exported heads, all compared with the log")
-    verify.add_argument("--from-head", metavar="FILE", type=Path, help="the same, and begin at the newest of them")
+    verify.add_argument("--heads", metavar="PATH", type=Path, help="exported heads, all compared with the log")
+    verify.add_argument("--from-head", metavar="PATH", type=Path, help="the same, and begin at the newest of them")
     verify.add_argument("--key", metavar="FILE", type=Path, help="the public or private key of the heads, PEM")
     verify.add_argument("--to", metavar="N", type=int, help="the last event to look at; default: the head")
     verify.set_defaults(run=lambda args: asyncio.run(_verify(args)))
-    export = commands.add_parser("export-head", help="add the signed head to a file that is kept elsewhere")
+    export = commands.add_parser("export-head", help="add the signed head to those that are kept elsewhere")
     export.add_argument("--key", metavar="FILE", type=Path, required=True, help="Ed25519 private key, PEM")
-    export.add_argument("--output", metavar="FILE", type=Path, required=True, help="one line is added")
+    export.add_argument("--output", metavar="PATH", type=Path, required=True, help="a folder, or a file of lines")
     export.set_defaults(run=lambda args: asyncio.run(_export(args)))
     new_id = commands.add_parser("new-id", help="after a restore from an older backup: refuse all older cursors")
     new_id.add_argument("--reason", metavar="TEXT", required=True, help="why; it is recorded in the log")
@@ -64,7 +64,7 @@ async def _verify(args: argparse.Namespace) -> int:
     start = heads[-1].head if args.from_head and heads else None
     async with _connected(args) as connection:
         now = await read_head(connection)
-        bad, why = await check_heads(connection, heads, now)
+        bad, why = await check_heads(connection, [each.head for each in heads], now)
         if bad:
             verdict = Verdict(0, now.event_id, bad, why)
         else:

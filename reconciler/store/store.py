@@ -29,6 +29,7 @@ from reconciler.store.claims import NAME as CLAIMS
 from reconciler.store.claims import ClaimsRebuilder
 from reconciler.store.event_log import PostgresEventLog
 from reconciler.store.event_schema_files import load_event_schemas
+from reconciler.store.head_exporter import HeadExporter
 from reconciler.store.heartbeats import Heartbeats
 from reconciler.store.leases import Leases
 from reconciler.store.migrate import check_schema, migrate
@@ -61,6 +62,7 @@ class Store:
     _rebuilder: Rebuilder
     _claims: ClaimsRebuilder
     _pool: asyncpg.Pool[Any]
+    _clock: Clock
     _tail: Tail
     _server: EmbeddedServer | None = None
     _keeper: asyncio.Task[None] | None = field(default=None)
@@ -96,6 +98,10 @@ class Store:
     async def archive(self, before: int, folder: Path) -> dict[str, Any]:
         """Copies the events before that one into `folder`; returns its manifest. Deletes nothing."""
         return await Archiver(self._pool).archive(before, folder)
+
+    def head_exporter(self, path: Path, key_file: Path) -> HeadExporter:
+        """Adds the signed head of this log to those at `path`."""
+        return HeadExporter(self._pool, path, key_file, self._clock)
 
     async def close(self) -> None:
         await self._tail.stop()
@@ -195,6 +201,7 @@ async def _open(settings: StoreSettings, access: Access, clock: Clock, holder: s
         _rebuilder=Rebuilder(pool, log, views),
         _claims=ClaimsRebuilder(pool, log),
         _pool=pool,
+        _clock=clock,
         _tail=tail,
     )
 
