@@ -37,6 +37,7 @@ def register(subparsers: Any) -> None:
     verify.add_argument("--heads", metavar="PATH", type=Path, help="exported heads, all compared with the log")
     verify.add_argument("--from-head", metavar="PATH", type=Path, help="the same, and begin at the newest of them")
     verify.add_argument("--key", metavar="FILE", type=Path, help="the public or private key of the heads, PEM")
+    verify.add_argument("--archive", metavar="DIR", type=Path, help="follow the chain through these files first")
     verify.add_argument("--to", metavar="N", type=int, help="the last event to look at; default: the head")
     verify.set_defaults(run=lambda args: asyncio.run(_verify(args)))
     export = commands.add_parser("export-head", help="add the signed head to those that are kept elsewhere")
@@ -54,6 +55,7 @@ def register(subparsers: Any) -> None:
 
 async def _verify(args: argparse.Namespace) -> int:
     from reconciler.core.chain import GENESIS
+    from reconciler.store.archive_chain import verify_archive
     from reconciler.store.heads import check_heads, public_key, read_heads
     from reconciler.store.verify import Verdict, read_head, verify
 
@@ -65,8 +67,11 @@ async def _verify(args: argparse.Namespace) -> int:
     async with _connected(args) as connection:
         now = await read_head(connection)
         bad, why = await check_heads(connection, [each.head for each in heads], now)
+        archived = await verify_archive(connection, args.archive, now) if args.archive else Verdict(0, 0)
         if bad:
             verdict = Verdict(0, now.event_id, bad, why)
+        elif archived.first_bad:
+            verdict = archived
         else:
             known = start is not None and start.log_id == now.log_id
             after, before = (start.event_id, start.hash) if start and known else (0, GENESIS)
@@ -78,7 +83,8 @@ async def _verify(args: argparse.Namespace) -> int:
             fix="follow docs/runbooks/log-verify.md before anything is appended",
             code="log_tampered",
         )
-    _say(args, {"checked": verdict.checked, "last_event_id": verdict.last_event_id, "heads": len(heads)})
+    checked = {"checked": verdict.checked, "last_event_id": verdict.last_event_id, "heads": len(heads)}
+    _say(args, {**checked, "archived": archived.checked})
     return 0
 
 

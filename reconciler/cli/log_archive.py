@@ -12,7 +12,7 @@ from reconciler.cli.output import Page, print_json, print_page
 
 DESCRIPTION = """\
 Copies the events before EVENT_ID into DIR and never deletes any. A second run goes on where the first one ended.
-`trueup views rebuild --archive DIR` reads them before the table."""
+`trueup views rebuild --archive DIR` reads them before the table, `trueup log verify --archive DIR` proves them."""
 
 
 def register(actions: Any) -> None:
