@@ -60,7 +60,8 @@ class Archiver:
     async def _go_on(self, before: int, folder: Path, log_id: str, progress: Progress) -> dict[str, Any]:
         for left in folder.glob(f"*{PENDING}"):
             left.unlink()  # a run that was killed
-        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else {"log_id": log_id, "files": []}
+        empty: dict[str, Any] = {"log_id": log_id, "files": []}
+        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else empty
         if manifest["log_id"] != log_id:
             why = f"it holds the log {manifest['log_id']}, this one is {log_id}"
             raise Refusal(f"archive into {folder}", why, fix="name another folder", code="archive_foreign")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,37 @@ HASH = "SELECT hash FROM events WHERE event_id = $1"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_TYPES: dict[str, type] = {**dict.fromkeys(NUMBERS, int), **dict.fromkeys(TEXTS, str)}
-del _TYPES["occurred_us"]
 
-# The payload stays as it stands in the file: that text is what the chain is made over.
-_Row = msgspec.defstruct(
-    "_Row", [*_TYPES.items(), ("occurred_at", datetime), ("hash", str), ("payload", msgspec.Raw)], gc=False
-)
+
+class _Row(msgspec.Struct, gc=False):
+    """What the chain is made over. The payload stays the text that stands in the file."""
+
+    event_id: int
+    occurred_at: datetime
+    aggregate_type: str
+    aggregate_id: str
+    aggregate_seq: int
+    event_type: str
+    event_version: int
+    command_id: str
+    actor_type: str
+    actor_id: str
+    org_id: str
+    source_id: str
+    commit_id: str
+    path: str
+    line: int
+    correlation_id: str
+    causation_id: int
+    payload: msgspec.Raw
+    hash: str
+
+    @property
+    def occurred_us(self) -> int:
+        return (self.occurred_at - _EPOCH) // _MICROSECOND
+
+
+_numbers, _texts = operator.attrgetter(*NUMBERS), operator.attrgetter(*TEXTS)
 _decode = msgspec.json.Decoder(_Row).decode
 
 
@@ -65,14 +90,12 @@ def _follow(folder: Path, log_id: str) -> tuple[Verdict, bytes]:
     return Verdict(event_id, event_id), now
 
 
-def _rows(path: Path) -> Iterator[tuple[tuple[list[int], list[str], str], bytes]]:
+def _rows(path: Path) -> Iterator[tuple[tuple[Sequence[int], Sequence[str], str], bytes]]:
     try:
         with gzip.open(path, "rb") as file:
             for line in file:
                 row = _decode(line)
-                occurred_us = (row.occurred_at - _EPOCH) // _MICROSECOND
-                numbers = [occurred_us if name == "occurred_us" else getattr(row, name) for name in NUMBERS]
-                texts = [getattr(row, name) for name in TEXTS]
-                yield (numbers, texts, bytes(row.payload).decode()), bytes.fromhex(row.hash.removeprefix("\\x"))
+                text = bytes(row.payload).decode()
+                yield (_numbers(row), _texts(row), text), bytes.fromhex(row.hash.removeprefix("\\x"))
     except (OSError, EOFError, ValueError) as error:
         raise invalid(path, str(error)) from error
