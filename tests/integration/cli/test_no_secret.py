@@ -119,7 +119,8 @@ async def test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says(
     texts = {"dump": dump, "application log": controller.log.read_bytes(), "said": "".join(said).encode()}
     for name, content in {**texts, "WAL": b"".join(c for path, c in written.items() if "pg_wal" in path.parts)}.items():
         assert refused.encode() in content, f"{name} holds what happened"
-    found = {str(name): search(content, needles) for name, content in {**written, **texts}.items()}
+    everything: dict[str, bytes] = {**{str(path): content for path, content in written.items()}, **texts}
+    found = {name: search(content, needles) for name, content in everything.items()}
     assert {name: hits for name, hits in found.items() if hits} == {}
 
 
