@@ -137,6 +137,13 @@ async def test_L4_an_atomic_batch_is_all_or_nothing_and_says_so_for_each(store: 
     assert isinstance((await append(store, good))[0], Appended), "a refused command id is free"
 
 
+async def test_L4_nor_does_its_repetition_in_a_batch_make_a_command_appended(store: Store) -> None:
+    good, bad = command(node_event("a")), command(node_event("b"), expected={("node", "b"): 5})
+    results = await append(store, good, good, bad)
+    assert [result.kind for result in results if isinstance(result, Conflict)] == ["batch", "batch", "version"]
+    assert (await store.log.head()).last_event_id == 0
+
+
 async def test_L4_in_a_batch_that_is_not_atomic_only_the_conflicting_command_is_left_out(store: Store) -> None:
     one, bad, two = (
         command(node_event("a")),

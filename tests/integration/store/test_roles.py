@@ -18,12 +18,14 @@ from kit.errors import Refusal
 from reconciler.cli.main import main
 from reconciler.core.commands import Appended
 from reconciler.store.migrate import load_migrations, migrate
+from reconciler.store.ownership import settle_ownership
 from reconciler.store.pool import connect
 from reconciler.store.roles import APP_ROLE, MIGRATE_ROLE, OWNER_ROLE
 from reconciler.store.server import SUPERUSER, EmbeddedServer
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
 from tests.integration.store.building import command, node_event
+from tests.integration.store.test_migrate_online import Load, until
 from tests.postgres import FAST, Cluster
 
 DONE, DENIED, KEPT = "done", "denied", "append-only"
@@ -221,6 +223,25 @@ async def test_one_log_in_that_may_make_roles_is_enough(own_server: EmbeddedServ
     with pytest.raises(Refusal, match=r"own-postgres\.md"):
         async with opened_store(replace(settings, database_url=own_server.url("plain", "fleet"))):
             pass
+
+
+async def test_an_older_controller_serves_on_while_the_schema_is_handed_over(
+    own_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    settings = StoreSettings(tmp_path, own_server.url("admin", "fleet"))
+    async with opened_store(settings) as store:
+        superuser = await connect(own_server.url(SUPERUSER, "fleet"))
+        await superuser.execute("REASSIGN OWNED BY trueup_owner TO admin")
+        load = Load(store)
+        async with load.running():
+            await until(lambda: load.appended > 30 and load.reads > 5)
+            assert len(await settle_ownership(settings.database_url)) > 20
+            appended = load.appended
+            await until(lambda: load.appended > appended + 30)
+        assert load.errors == []
+        assert load.longest_s < 3
+        assert await superuser.fetchval("SELECT count(*) FROM pg_class WHERE relowner = 'admin'::regrole") == 0
+        await superuser.close()
 
 
 async def test_what_an_older_version_owned_as_the_role_of_its_url_is_handed_over(
