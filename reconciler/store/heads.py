@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def export_head(path: Path, key: Ed25519PrivateKey, head: ChainHead, at: str, *,
     if newest is None and not begin:
         raise nothing_there(path)
     if newest is not None:
-        _read(newest, None, key.public_key())
+        _read(newest, key.public_key())
     document = {
         "log_id": head.log_id,
         "epoch": head.epoch,
@@ -87,16 +88,22 @@ def newest_head(path: Path, key: Ed25519PublicKey) -> ChainHead | None:
     """The newest one, if there is any and its signature holds."""
     with _reached(path):
         line = heads_at(path).newest()
-    return _read(line, None, key).head if line is not None else None
+    return _read(line, key).head if line is not None else None
 
 
 def read_heads(path: Path, key: Ed25519PublicKey) -> list[ExportedHead]:
-    """Raises a `Refusal` that names the head that is not signed, or does not follow the one before it."""
+    """Raises a `Refusal` that names the head that is not signed, or does not follow one before it.
+
+    Two may follow the same one: a controller that was about to add a head when it lost its lease. Nobody can make such
+    a pair without the key, and any other head that is taken away is missed by the one that follows it."""
     heads: list[ExportedHead] = []
+    earlier = {_digest(None)}
     with _reached(path):
         for line in heads_at(path).lines():
             if whole(line.content):
-                heads.append(_read(line, heads[-1].line if heads else None, key, follows=True))
+                heads.append(_read(line, key, earlier))
+                earlier.add(_digest(line))
+                earlier.discard(_digest(None))  # only the first follows none
     return heads
 
 
@@ -140,8 +147,8 @@ async def check_heads(connection: Connection, heads: Sequence[ChainHead], now: C
     return 0, ""
 
 
-def _read(line: Line, previous: Line | None, key: Ed25519PublicKey, *, follows: bool = False) -> ExportedHead:
-    """`follows`: it has to follow `previous`."""
+def _read(line: Line, key: Ed25519PublicKey, earlier: AbstractSet[str] | None = None) -> ExportedHead:
+    """`earlier`: the digests of those of which it has to follow one."""
     try:
         document: dict[str, Any] = json.loads(line.content)
         signature = bytes.fromhex(document.pop("signature"))
@@ -151,8 +158,8 @@ def _read(line: Line, previous: Line | None, key: Ed25519PublicKey, *, follows: 
         raise _invalid(line, "its signature does not hold") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _invalid(line, str(error)) from error
-    if follows and document["previous"] != _digest(previous):
-        raise _invalid(line, "it does not follow the head before it")
+    if earlier is not None and document["previous"] not in earlier:
+        raise _invalid(line, "it does not follow a head before it")
     return ExportedHead(head, line)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,10 @@ TENTHS = 10
 MONTHS = 24
 ROUNDS = 3
 
+# The indexes of the table as it is, less the unique ones.
 INDEXES = """
-CREATE INDEX ON trueup.events (aggregate_type, aggregate_id, aggregate_seq);
-CREATE INDEX ON trueup.events (event_type, event_id);
-CREATE INDEX ON trueup.events (org_id, event_id);
-CREATE INDEX ON trueup.events (command_id, event_id);
-CREATE INDEX ON trueup.events (commit_id text_pattern_ops, event_id) WHERE commit_id <> '';
-CREATE INDEX ON trueup.events (correlation_id, event_id) WHERE correlation_id <> '';
-CREATE INDEX ON trueup.events (causation_id, event_id) WHERE causation_id > 0"""
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'trueup' AND tablename = 'events' AND indexdef NOT LIKE '%UNIQUE%'"""
+BY_PLACE = "CREATE INDEX ON trueup.events (aggregate_type, aggregate_id, aggregate_seq)"
 
 LAYOUTS = {
     "whole": "",
@@ -58,9 +54,10 @@ async def run(progress: Callable[[str], None]) -> dict[str, Any]:
             url = server.url(SUPERUSER, "trueup")
             await fill(url, EVENTS)
             await _run(url, SPREAD)
+            indexes = [BY_PLACE, *await _indexes(url)]
             progress(f"{EVENTS} events are there, over {MONTHS} months")
             for name in LAYOUTS:
-                await _run(url, *_cut(name))
+                await _run(url, *_cut(name, indexes))
                 async with opened_store(settings) as store:
                     figures |= {f"{name}_{key}": value for key, value in (await _measure(store, Path(folder))).items()}
                 figures[f"{name}_remove_tenth_ms"] = round(await _remove(url, name))
@@ -79,7 +76,7 @@ UPDATE trueup.kept SET occurred_at = timestamptz '2024-01-01' + (event_id - 1) *
 """
 
 
-def _cut(name: str) -> tuple[str, ...]:
+def _cut(name: str, indexes: Sequence[str]) -> tuple[str, ...]:
     """Statements that put a table of this layout, with all rows, into the place of `events`."""
     column, count = LAYOUTS[name], int(name.rpartition("_")[2] if "_" in name else 0)
     if not count:
@@ -95,7 +92,7 @@ def _cut(name: str) -> tuple[str, ...]:
         made.append(f"CREATE TABLE trueup.part_{number} PARTITION OF trueup.events FOR VALUES FROM ({ends[0]})"
                     f" TO ({ends[1]})")  # fmt: skip
     made += ["CREATE TABLE trueup.part_rest PARTITION OF trueup.events DEFAULT"]
-    made += [INDEXES, "INSERT INTO trueup.events SELECT * FROM trueup.kept", FINISH]
+    made += [*indexes, "INSERT INTO trueup.events SELECT * FROM trueup.kept", FINISH]
     return tuple(made)
 
 
@@ -110,6 +107,14 @@ ALTER TABLE trueup.events OWNER TO trueup_owner;
 GRANT SELECT ON trueup.events TO trueup_app;
 DELETE FROM trueup.commands;
 UPDATE trueup.log_head SET last_event_id = {EVENTS}"""
+
+
+async def _indexes(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [definition for (definition,) in await connection.fetch(INDEXES)]
+    finally:
+        await connection.close()
 
 
 async def _measure(store: Store, folder: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ UNSEEN = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError)
 
 WORK: dict[str, str] = {
     "read": "SELECT count(*) FROM events, log_head, view_nodes",
-    "append": "SELECT append_one('c', 'h', '', 0, NULL, 'node', 'n', 'node.x', 1, 'system', 'x', 'o', '', '', '', 0,"
+    "append": "SELECT append_one('c', 'h', '', 0, NULL, 0, 'node', 'n', 'node.x', 1, 'system', 'x', 'o', '', '', '', 0,"
     " '', 0, '{}')",
     "claim": "DELETE FROM claims",
     "project": "UPDATE view_nodes SET doc = '{}'",
