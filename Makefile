@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a fresh Debian 12 needs; each does its own set-up.
 PY := .venv/bin/python
 
-.PHONY: setup demo up test test-long check bench lock clean
+.PHONY: setup demo up test test-long planted check bench lock clean
 
 setup:           ## install what is missing: Debian packages, .venv, the guest kernel
 	@bash deploy/setup.sh
@@ -21,8 +21,13 @@ check: setup     ## formatting, lint, types, layers
 test: check      ## everything that CI runs, real guests and the demo included
 	@$(PY) -m pytest
 
-test-long: setup ## what is too long for every day: crashes of Postgres by the hundred
+test-long: setup ## what is too long for every day: crashes by the hundred, long programs for the log, planted bugs
 	@TRUEUP_KILL_ROUNDS=100 $(PY) -m pytest --timeout=3600 tests/integration/store/test_durability.py
+	@TRUEUP_MACHINE_EXAMPLES=60 TRUEUP_MACHINE_STEPS=30 $(PY) -m pytest tests/machines
+	@$(PY) -m tests.planted
+
+planted: setup   ## plant known bugs into copies of the tree, and see each one caught: docs/PLANTED-BUGS.md
+	@$(PY) -m tests.planted
 
 bench: setup     ## run every benchmark and write docs/PERFORMANCE.md
 	@$(PY) -m tests.bench --all

@@ -49,6 +49,7 @@ from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
 from reconciler.tasks.expiry import Expiry
 from reconciler.tasks.git_sync import GitSync
+from reconciler.tasks.head_export import HeadExport
 from reconciler.tasks.nodes import NodeWatch
 from reconciler.tasks.projector import Projector
 from reconciler.tasks.scheduler import Scheduler
@@ -194,6 +195,7 @@ class Controller:
             rng,
             signers=_signers(settings.signers),
         )
+        self._heads = self._head_export()
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
     @contextlib.asynccontextmanager
@@ -210,6 +212,8 @@ class Controller:
             "acts": self._led("acts", self._expiry.run),
         }
         loops |= self._forge_loops()
+        if (heads := self._heads) is not None:
+            loops["heads"] = self._led("heads", heads.run, trouble=lambda: heads.trouble)
         tasks = {asyncio.create_task(loop(stop), name=name) for name, loop in loops.items()}
         watch = asyncio.create_task(_first_to_end(tasks))
         try:
@@ -253,6 +257,13 @@ class Controller:
             standby=standby,
             trouble=trouble,
         ).run
+
+    def _head_export(self) -> HeadExport | None:
+        path, interval_s = self._settings.head_export, self._settings.head_export_interval_s
+        if path is None:
+            return None
+        key_file = self._settings.head_key_file or self._settings.state / keys.HEAD_KEY
+        return HeadExport(self._store.head_exporter(path, key_file).export, self._rng, interval_s=interval_s)
 
     async def _sync(self, stop: asyncio.Event, fence: Fence) -> None:
         """A source that cannot be registered now is tried again; what it holds is read after that."""

@@ -15,6 +15,7 @@ TOKEN_KEY = "token.key"  # noqa: S105  # a file's name
 OPERATOR_TOKEN = "operator.token"  # noqa: S105  # a file's name
 CONTROLLER_URL = "controller.url"
 PLATFORM_KEY = "platform.agekey"
+HEAD_KEY = "head.key"
 _KEY_BYTES = 32
 
 

@@ -56,6 +56,14 @@ class ControllerSettings:
         "the key that tokens are made with; a second controller needs the first one's (default: in the state folder)",
         default=None,
     )
+    head_export: Path | None = setting(
+        "folder (or file) that the database's host cannot rewrite: the signed head of the log is added there",
+        default=None,
+    )
+    head_export_interval_s: float = setting("how often, when it has moved", default=300.0, check=_check_interval)
+    head_key_file: Path | None = setting(
+        "Ed25519 key in PEM that signs exported heads (default: head.key in the state folder)", default=None
+    )
     controller_name: str = setting("how other controllers and `trueup status` call this one", default="")
     lease_ttl_s: float = setting(
         "another controller takes over when this one was not heard for so long", default=15.0, check=_check_ttl

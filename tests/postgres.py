@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from reconciler.store.migrate import migrate
-from reconciler.store.roles import APP_ROLE, OWNER_ROLE, prepare_embedded
+from reconciler.store.roles import APP_ROLE, MIGRATE_ROLE, OWNER_ROLE, prepare_embedded
 from reconciler.store.server import SUPERUSER, EmbeddedServer
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
@@ -62,7 +62,7 @@ def cluster() -> Iterator[Cluster]:
 
 async def _make_template(cluster: Cluster) -> None:
     await prepare_embedded(cluster.url(SUPERUSER, "postgres"), TEMPLATE)
-    await migrate(cluster.url(OWNER_ROLE, TEMPLATE))
+    await migrate(cluster.url(MIGRATE_ROLE, TEMPLATE))
 
 
 @pytest_asyncio.fixture
@@ -84,7 +84,7 @@ def superuser_url(cluster: Cluster, database: str) -> str:
 def store_settings(cluster: Cluster, database: str, tmp_path: Path) -> StoreSettings:
     return StoreSettings(
         state_dir=tmp_path,
-        database_url=cluster.url(OWNER_ROLE, database),
+        database_url=cluster.url(MIGRATE_ROLE, database),
         app_url=cluster.url(APP_ROLE, database),
         connections_max=4,
     )

@@ -1,4 +1,4 @@
-"""Where the controller is and how to prove who asks. Used by the commands that talk to it.
+"""Where the controller is and how to prove who asks, or where its database is. Used by the commands that talk to them.
 
 A flag, else the environment, else a file that the controller wrote into its state folder: STATE/controller.url and
 STATE/operator.token.
@@ -17,7 +17,10 @@ from kit.errors import Refusal
 from reconciler.keys import CONTROLLER_URL, OPERATOR_TOKEN
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from kit.control_plane import ControlPlane
+    from reconciler.store.store import Store
 
 FILE_BYTES_MAX = 4096
 REQUEST_TIMEOUT_S = 35.0  # longer than the controller takes to say that it gives up
@@ -35,6 +38,23 @@ def add_state_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", metavar="DIR", help="the controller's state folder (or TRUEUP_STATE; default .state)"
     )
+
+
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """For a command that works on the database itself."""
+    parser.add_argument("--database-url", metavar="URL", help="the controller's (or TRUEUP_DATABASE_URL)")
+    add_state_option(parser)
+
+
+def database_url(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> str:
+    """Empty: the embedded one in the state folder."""
+    return args.database_url or environ.get("TRUEUP_DATABASE_URL", "")
+
+
+def opened_store(args: argparse.Namespace) -> AbstractAsyncContextManager[Store]:
+    from reconciler.store.opening import store_of
+
+    return store_of(state_folder(args), database_url(args))
 
 
 def state_folder(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import getpass
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
 from reconciler.cli import log_archive
-from reconciler.cli.client import add_state_option, state_folder
+from reconciler.cli.client import add_store_options, database_url, opened_store
 from reconciler.cli.output import add_output_option, print_json
 
 if TYPE_CHECKING:
@@ -33,27 +34,28 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("log", help="prove that the log was not changed", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verify = commands.add_parser("verify", help="follow the hash chain")
-    verify.add_argument("--heads", metavar="FILE", type=Path, help="exported heads, all compared with the log")
-    verify.add_argument("--from-head", metavar="FILE", type=Path, help="the same, and begin at the newest of them")
+    verify.add_argument("--heads", metavar="PATH", type=Path, help="exported heads, all compared with the log")
+    verify.add_argument("--from-head", metavar="PATH", type=Path, help="the same, and begin at the newest of them")
     verify.add_argument("--key", metavar="FILE", type=Path, help="the public or private key of the heads, PEM")
+    verify.add_argument("--archive", metavar="DIR", type=Path, help="follow the chain through these files first")
     verify.add_argument("--to", metavar="N", type=int, help="the last event to look at; default: the head")
     verify.set_defaults(run=lambda args: asyncio.run(_verify(args)))
-    export = commands.add_parser("export-head", help="add the signed head to a file that is kept elsewhere")
+    export = commands.add_parser("export-head", help="add the signed head to those that are kept elsewhere")
     export.add_argument("--key", metavar="FILE", type=Path, required=True, help="Ed25519 private key, PEM")
-    export.add_argument("--output", metavar="FILE", type=Path, required=True, help="one line is added")
+    export.add_argument("--output", metavar="PATH", type=Path, required=True, help="a folder, or a file of lines")
     export.set_defaults(run=lambda args: asyncio.run(_export(args)))
     new_id = commands.add_parser("new-id", help="after a restore from an older backup: refuse all older cursors")
     new_id.add_argument("--reason", metavar="TEXT", required=True, help="why; it is recorded in the log")
     new_id.set_defaults(run=lambda args: asyncio.run(_new_id(args)))
     log_archive.register(commands)
     for each in (verify, export, new_id):
-        each.add_argument("--database-url", metavar="URL", default="", help="the controller's, if it is not embedded")
-        add_state_option(each)
+        add_store_options(each)
         add_output_option(each)
 
 
 async def _verify(args: argparse.Namespace) -> int:
     from reconciler.core.chain import GENESIS
+    from reconciler.store.archive_chain import verify_archive
     from reconciler.store.heads import check_heads, public_key, read_heads
     from reconciler.store.verify import Verdict, read_head, verify
 
@@ -64,9 +66,12 @@ async def _verify(args: argparse.Namespace) -> int:
     start = heads[-1].head if args.from_head and heads else None
     async with _connected(args) as connection:
         now = await read_head(connection)
-        bad, why = await check_heads(connection, heads, now)
+        bad, why = await check_heads(connection, [each.head for each in heads], now)
+        archived = await verify_archive(connection, args.archive, now) if args.archive else Verdict(0, 0)
         if bad:
             verdict = Verdict(0, now.event_id, bad, why)
+        elif archived.first_bad:
+            verdict = archived
         else:
             known = start is not None and start.log_id == now.log_id
             after, before = (start.event_id, start.hash) if start and known else (0, GENESIS)
@@ -78,7 +83,8 @@ async def _verify(args: argparse.Namespace) -> int:
             fix="follow docs/runbooks/log-verify.md before anything is appended",
             code="log_tampered",
         )
-    _say(args, {"checked": verdict.checked, "last_event_id": verdict.last_event_id, "heads": len(heads)})
+    checked = {"checked": verdict.checked, "last_event_id": verdict.last_event_id, "heads": len(heads)}
+    _say(args, {**checked, "archived": archived.checked})
     return 0
 
 
@@ -105,21 +111,25 @@ async def _new_id(args: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _connected(args: argparse.Namespace, *, as_owner: bool = False) -> AsyncIterator[Connection]:
+    """To read, with the least rights of the URL's role; `as_owner`: with those that migrations have."""
     from reconciler.store.pool import connect
-    from reconciler.store.settings import StoreSettings
-    from reconciler.store.store import opened_store
+    from reconciler.store.roles import OWNER_ROLE, connect_to_read
 
-    state = state_folder(args)
-    if not args.database_url and not (state / "postgres").is_dir():
-        fix = "name the controller's state folder with --state, or the database with --database-url"
-        raise Refusal("open the log", f"there is no database in {state}", fix=fix, code="not_found")
-    async with opened_store(StoreSettings(state_dir=state, database_url=args.database_url)) as store:
-        access = store.access
-        connection = await (connect(access.owner_url) if as_owner else connect(access.app_url, role=access.app_role))
-        try:
-            yield connection
-        finally:
-            await connection.close()
+    url = database_url(args)
+    async with contextlib.AsyncExitStack() as stack:
+        if url and not as_owner:
+            connection = await connect_to_read(url)
+        else:
+            access = (await stack.enter_async_context(opened_store(args))).access
+            if not as_owner:
+                connection = await connect(access.app_url, role=access.app_role)
+            elif access.migrate_url:
+                connection = await connect(access.migrate_url, role=OWNER_ROLE)
+            else:
+                fix = "use a log-in that is a member of trueup_migrate"
+                raise Refusal("act as the owner of the log", "this log-in may not", fix=fix, code="postgres_denied")
+        stack.push_async_callback(connection.close)
+        yield connection
 
 
 def _say(args: argparse.Namespace, document: dict[str, Any]) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli.client import add_state_option, state_folder
+from reconciler.cli.client import add_store_options, opened_store
 from reconciler.cli.output import Page, print_json, print_page
 
 DESCRIPTION = """\
 Copies the events before EVENT_ID into DIR and never deletes any. A second run goes on where the first one ended.
-`trueup views rebuild --archive DIR` reads them before the table."""
+`trueup views rebuild --archive DIR` reads them before the table, `trueup log verify --archive DIR` proves them."""
 
 
 def register(actions: Any) -> None:
@@ -22,18 +21,13 @@ def register(actions: Any) -> None:
     # --output is the folder here; the form of the answer is --format.
     parser.add_argument("--output", dest="folder", required=True, metavar="DIR", help="where the files go")
     parser.add_argument("--format", dest="output", choices=("table", "json"), default="table")
-    parser.add_argument("--database-url", metavar="URL", help="the controller's (or TRUEUP_DATABASE_URL)")
-    add_state_option(parser)
+    add_store_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from reconciler.store.opening import store_of
-
     async def archive() -> dict[str, Any]:
-        async with store_of(
-            state_folder(args), args.database_url or os.environ.get("TRUEUP_DATABASE_URL", "")
-        ) as store:
+        async with opened_store(args) as store:
             return await store.archive(args.before, Path(args.folder))
 
     manifest = asyncio.run(archive())

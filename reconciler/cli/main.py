@@ -36,6 +36,7 @@ COMMANDS = {
     "hold": "keep an app on an earlier release",
     "release-hold": "end a hold: the app becomes what Git says",
     "instance": "stop one instance; another one takes its place",
+    "migrate": "bring the schema of the operator's own Postgres up to date",
     "plan": "what a commit would change",
     "validate": "check manifests without a controller",
     "fmt": "bring manifests into one layout",

@@ -65,12 +65,19 @@ def _tables(document: Doc) -> Iterable[tuple[str, tuple[str, ...], Iterable[tupl
     yield "PROJECTIONS", ("view", "event", "behind", "for"), map(_projection, document["projections"])
 
 
-_PARTS = {"sources": "source_id", "apps": "app", "routes": "route", "volumes": "volume", "nodes": "node_id"}
+_PARTS = {
+    "sources": "source_id",
+    "apps": "app",
+    "routes": "route",
+    "volumes": "volume",
+    "nodes": "node_id",
+    "loops": "loop",
+}
 
 
 def _problems(document: Doc) -> Iterable[str]:
     for part, name in _PARTS.items():
-        for each in document[part]:
+        for each in document.get(part, ()):
             for problem in each["problems"]:
                 yield f"{each[name]}: {problem['message']}"
     for each in document.get("quarantined", ()):

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
-from reconciler.cli.client import add_state_option, state_folder
+from reconciler.cli.client import add_store_options, opened_store
 from reconciler.cli.output import Page, add_output_option, clean, print_json, print_json_line, print_page
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from reconciler.store.rebuild import Rebuilt
-    from reconciler.store.store import Store
 
 DESCRIPTION = """\
 Works on the database of the controller, on its host, while the controller runs or not. Readers go on reading during a
@@ -41,8 +37,7 @@ def register(subparsers: Any) -> None:
     }
     made = {name: actions.add_parser(name, help=text, description=DESCRIPTION) for name, text in texts.items()}
     for name, action in made.items():
-        add_state_option(action)
-        action.add_argument("--database-url", metavar="URL", help="the controller's (or TRUEUP_DATABASE_URL)")
+        add_store_options(action)
         add_output_option(action)
         action.set_defaults(run=RUN[name], verify=name == "verify")
     for name in ("rebuild", "verify"):
@@ -54,7 +49,7 @@ def register(subparsers: Any) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     async def look() -> list[dict[str, Any]]:
-        async with opened(args) as store:
+        async with opened_store(args) as store:
             head, lags_s = await store.log.head(), await store.views.lags_s()
             checkpoints, out = await store.views.checkpoints(), await store.views.quarantined()
         return [
@@ -108,7 +103,7 @@ async def _rebuild(args: argparse.Namespace) -> list[Rebuilt]:
             sys.stderr.write(f"\rfolded {event_id} of {upto} events")
 
     archive = Path(args.archive) if args.archive else None
-    async with opened(args) as store:
+    async with opened_store(args) as store:
         done = await store.rebuild_views(args.views, verify=args.verify, archive=archive, progress=progress)
     if sys.stderr.isatty():
         sys.stderr.write("\n")
@@ -133,7 +128,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
     async def follow() -> int:
         count = 0
-        async with opened(args) as store:
+        async with opened_store(args) as store:
             async for step in store.trace(args.view, args.key):
                 count += 1
                 if args.output == "json":
@@ -162,12 +157,6 @@ def known_views(names: Iterable[str], *, claims: bool = True) -> None:
     for name in names:
         if name not in known:
             raise Refusal(f"find the view {name}", f"there are {', '.join(known)}", code="not_found")
-
-
-def opened(args: argparse.Namespace) -> AbstractAsyncContextManager[Store]:
-    from reconciler.store.opening import store_of
-
-    return store_of(state_folder(args), args.database_url or os.environ.get("TRUEUP_DATABASE_URL", ""))
 
 
 RUN = {"list": run_list, "rebuild": run_rebuild, "verify": run_rebuild, "explain": run_explain}

@@ -47,13 +47,14 @@ class Reads:
         return web.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """The database answers and the projections are not hopelessly behind."""
+        """The database answers and the projections are not hopelessly behind. `troubled` names loops that go
+        wrong, here or at another controller; it makes none unready. What it is, `trueup status` tells to operators."""
         if self._hub.closing:
             raise Problem("unavailable", "the controller is shutting down")
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                head, checkpoints, lags_s = await asyncio.gather(
-                    self._deps.log.head(), self._deps.checkpoints(), self._deps.lags_s()
+                head, checkpoints, lags_s, leases = await asyncio.gather(
+                    self._deps.log.head(), self._deps.checkpoints(), self._deps.lags_s(), self._deps.leases()
                 )
         except (TrueupError, TimeoutError) as error:
             raise Problem("unavailable", f"the database does not answer: {error or 'time-out'}") from error
@@ -62,8 +63,15 @@ class Reads:
         if late or not self._hub.ready:
             raise Problem("unavailable", "; ".join(late) or "the tail of the log has not started")
         ages_s = {view: round(age_s, 3) for view, age_s in sorted(lags_s.items())}
-        last = head.last_event_id
-        return web.json_response({"status": "ready", "last_event_id": last, "lag_events": lags, "lag_s": ages_s})
+        return web.json_response(
+            {
+                "status": "ready",
+                "last_event_id": head.last_event_id,
+                "lag_events": lags,
+                "lag_s": ages_s,
+                "troubled": sorted(each.lease for each in leases if each.held and each.trouble),
+            }
+        )
 
     async def view(self, request: web.Request) -> web.Response:
         """Rows of a view by ascending key. `next` is the key to pass as `after`, null when this was the last page."""

@@ -47,12 +47,13 @@ def status_document(
     nodes = [_node(row, evidence) for _, row in sorted(snapshot.rows["nodes"].items())]
     routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
     volumes = [_volume(row, evidence) for row in _of_kind(evidence, "volume")]
+    loops = _troubled_loops(leases)
     parts = [*sources, *apps, *nodes, *routes, *volumes]
     return {
         "log_id": snapshot.log_id,
         "event_id": snapshot.event_id,
         "last_event_id": head.last_event_id,
-        "problems": sum(len(part["problems"]) for part in parts) + len(quarantined),
+        "problems": sum(len(part["problems"]) for part in parts) + len(quarantined) + len(loops),
         "acts": [_act(key, row, evidence, commits_behind) for key, row in sorted(snapshot.rows["acts"].items())],
         "sources": sources,
         "apps": apps,
@@ -72,6 +73,7 @@ def status_document(
         ],
         "leases": [to_json(each) for each in leases],
         "quarantined": [to_json(each) for each in quarantined],
+        "loops": loops,
     }
 
 
@@ -115,6 +117,19 @@ def _troubles_of_forges(leases: Sequence[Any]) -> dict[str, str]:
     """Source -> why its pull requests or commits cannot be told anything."""
     told = [each for each in leases if each.lease.startswith(("pulls/", "statuses/")) and each.trouble]
     return {each.lease.partition("/")[2]: f"{each.trouble} (at {each.holder})" for each in told}
+
+
+def _troubled_loops(leases: Sequence[Any]) -> list[dict[str, Any]]:
+    """What goes wrong in loops that belong to no source, which says it itself."""
+    return [
+        {"loop": each.lease, "holder": each.holder, "problems": [_loop_problem(each)]}
+        for each in leases
+        if each.held and each.trouble and not each.lease.startswith(("git/", "pulls/", "statuses/"))
+    ]
+
+
+def _loop_problem(lease: Any) -> dict[str, str]:
+    return {"verdict": "failing", "code": "loop_failing", "message": f"{lease.trouble} (at {lease.holder})"}
 
 
 def _tell(resource_id: str, evidence: Evidence) -> Explanation:

@@ -9,9 +9,12 @@ the manifest ends.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,13 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from kit.errors import Refusal
+from kit.errors import Refusal, Transient
 from kit.files import write_atomically
 from reconciler.store.pool import borrowed
 from reconciler.store.stored_event import PLACE_NAMES, REST_NAMES, StoredEvent
 
 MANIFEST = "MANIFEST.json"
+PENDING = ".pending"
 FILE_EVENTS_MAX = 100_000
 READ_EVENTS = 2_000
 """At a time, from the table and from a file."""
@@ -50,7 +54,14 @@ class Archiver:
             why = f"the log has the events 1 to {head}"
             raise Refusal(f"archive the events before {before}", why, code="invalid_argument")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else {"log_id": log_id, "files": []}
+        with _alone(folder):
+            return await self._go_on(before, folder, log_id, progress)
+
+    async def _go_on(self, before: int, folder: Path, log_id: str, progress: Progress) -> dict[str, Any]:
+        for left in folder.glob(f"*{PENDING}"):
+            left.unlink()  # a run that was killed
+        empty: dict[str, Any] = {"log_id": log_id, "files": []}
+        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else empty
         if manifest["log_id"] != log_id:
             why = f"it holds the log {manifest['log_id']}, this one is {log_id}"
             raise Refusal(f"archive into {folder}", why, fix="name another folder", code="archive_foreign")
@@ -65,7 +76,7 @@ class Archiver:
 
     async def _write_file(self, folder: Path, after: int, upto: int) -> dict[str, Any]:
         name = f"events-{after + 1:012d}-{upto:012d}.jsonl.gz"
-        pending, first, text = folder / f"{name}.pending", "", ""
+        pending, first, text = folder / f"{name}{PENDING}", "", ""
         with gzip.open(pending, "wb", compresslevel=6) as file:
             for start in range(after, upto, READ_EVENTS):
                 async with borrowed(self._pool, f"read the log after event {start}") as connection:
@@ -74,9 +85,24 @@ class Archiver:
                     first = first or text
                     file.write(text.encode() + b"\n")
         sha256 = _sha256(pending)
-        pending.rename(folder / name)
+        with pending.open("rb+") as file:
+            os.fsync(file.fileno())
+        pending.rename(folder / name)  # the folder reaches the disk with the manifest
         ends = {"first_event_id": after + 1, "last_event_id": upto}
         return {"name": name, **ends, "sha256": sha256, **_chain(first, "first_"), **_chain(text, "last_")}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer per folder; the kernel frees the lock of one that was killed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Transient(f"archive into {folder}", "another run does so", code="archive_running") from None
+    finally:
+        os.close(descriptor)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -90,18 +116,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 async def archived(folder: Path, log_id: str) -> AsyncIterator[Sequence[StoredEvent]]:
     """The events of an archive, from the first one on, in pages. Every file is held against its digest before it is
     read. Raises `Refusal` for another log's archive, a changed file, a gap."""
-    manifest, expected = read_manifest(folder), 1
-    if manifest["log_id"] != log_id:
-        raise _invalid(folder, f"it holds the log {manifest['log_id']}, this one is {log_id}")
-    for entry in manifest["files"]:
-        path = folder / Path(entry["name"]).name
-        if not path.is_file() or _sha256(path) != entry["sha256"]:
-            raise _invalid(path, "it is missing or is not what the manifest says")
+    expected = 1
+    for path in whole_files(folder, log_id):
         for page in _pages(path):
             if page[0].event_id != expected or page[-1].event_id != expected + len(page) - 1:
-                raise _invalid(path, f"event {expected} does not follow the one before it")
+                raise invalid(path, f"event {expected} does not follow the one before it")
             expected = page[-1].event_id + 1
             yield page
+
+
+def whole_files(folder: Path, log_id: str) -> Iterator[Path]:
+    """The archive's files, in order; each is held against its digest before it is given. `Refusal` names the one that
+    is missing or damaged."""
+    manifest = read_manifest(folder)
+    if manifest["log_id"] != log_id:
+        raise invalid(folder, f"it holds the log {manifest['log_id']}, this one is {log_id}")
+    for entry in manifest["files"]:
+        path = folder / Path(entry["name"]).name
+        if not path.is_file():
+            raise invalid(path, "it is missing")
+        if _sha256(path) != entry["sha256"]:
+            raise invalid(path, "it is not what the manifest says")
+        yield path
 
 
 def _pages(path: Path) -> Iterator[list[StoredEvent]]:
@@ -129,5 +165,5 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _invalid(path: Path, why: str) -> Refusal:
+def invalid(path: Path, why: str) -> Refusal:
     return Refusal(f"read the archive {path}", why, fix="use an intact copy of it", code="archive_invalid")

@@ -1,16 +1,18 @@
-"""Signed heads of the log in a file that the database's host cannot write: the proof against a rewritten or cut log.
+"""Signed heads of the log, at a place that the database's host cannot rewrite: they show a rewritten or cut log.
 
-Called by `trueup log`. The file holds one JSON document a line, oldest first: log_id, epoch, event_id, hash (hex),
-exported_at, previous (SHA-256 of the line before, "" for the first) and an Ed25519 signature (hex) over the canonical
-form of the others. So no line can be changed, left out in the middle, or made without the key.
+Called by `trueup log` and by the exporter of a controller (`head_exporter`). A head is one JSON document: log_id,
+epoch, event_id, hash (hex), exported_at, previous (SHA-256 of the head before, "" for the first) and an Ed25519
+signature (hex) over the canonical form of the others. So none can be changed, left out in the middle, or made without
+the key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from kit.canonical import canonical_json
-from kit.errors import Refusal
+from kit.errors import Refusal, Transient
+from reconciler.store.head_files import Line, heads_at, whole
 from reconciler.store.pool import translated
 from reconciler.store.verify import ChainHead
 
@@ -37,7 +40,7 @@ RESTORES = "SELECT event_id, (payload->>'epoch')::bigint FROM events WHERE event
 @dataclass(frozen=True, slots=True)
 class ExportedHead:
     head: ChainHead
-    line: bytes
+    line: Line
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
@@ -58,53 +61,80 @@ def public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def export_head(path: Path, key: Ed25519PrivateKey, head: ChainHead, at: str) -> None:
-    """Adds one line, on disk before this returns. A file that does not hold is refused, not gone on with."""
-    earlier = read_heads(path, key.public_key()) if path.exists() else []
+def export_head(path: Path, key: Ed25519PrivateKey, head: ChainHead, at: str, *, begin: bool = True) -> None:
+    """Adds one, on disk before this returns, after the newest one, whose signature has to hold. `begin`: it may be the
+    first."""
+    with _reached(path):
+        files = heads_at(path)
+        newest = files.newest()
+    if newest is None and not begin:
+        raise nothing_there(path)
+    if newest is not None:
+        _read(newest, key.public_key())
     document = {
         "log_id": head.log_id,
         "epoch": head.epoch,
         "event_id": head.event_id,
         "hash": head.hash.hex(),
         "exported_at": at,
-        "previous": hashlib.sha256(earlier[-1].line).hexdigest() if earlier else "",
+        "previous": _digest(newest),
     }
     document["signature"] = key.sign(canonical_json(document)).hex()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    with os.fdopen(descriptor, "ab") as handle:
-        handle.write(canonical_json(document) + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    with _reached(path):
+        files.add(canonical_json(document), after=newest)
+
+
+def newest_head(path: Path, key: Ed25519PublicKey) -> ChainHead | None:
+    """The newest one, if there is any and its signature holds."""
+    with _reached(path):
+        line = heads_at(path).newest()
+    return _read(line, key).head if line is not None else None
 
 
 def read_heads(path: Path, key: Ed25519PublicKey) -> list[ExportedHead]:
-    """Raises a `Refusal` that names the line that is not signed, or does not follow the one before it."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise Refusal(
-            f"read the heads in {path}", str(error), fix="name the exported file", code="not_found"
-        ) from error
+    """Raises a `Refusal` that names the head that is not signed, or does not follow one before it.
+
+    Two may follow the same one: a controller that was about to add a head when it lost its lease. Nobody can make such
+    a pair without the key, and any other head that is taken away is missed by the one that follows it."""
     heads: list[ExportedHead] = []
-    for number, line in enumerate(lines, start=1):
-        previous = hashlib.sha256(heads[-1].line).hexdigest() if heads else ""
-        try:
-            heads.append(_read_head(line, previous, key))
-        except (ValueError, KeyError, TypeError, InvalidSignature) as error:
-            why = "its signature does not hold" if isinstance(error, InvalidSignature) else str(error)
-            fix = "find out who changed the file; use a copy from elsewhere"
-            raise Refusal(f"read the head at {path}:{number}", why, fix=fix, code="head_invalid") from error
+    earlier = {_digest(None)}
+    with _reached(path):
+        for line in heads_at(path).lines():
+            if whole(line.content):
+                heads.append(_read(line, key, earlier))
+                earlier.add(_digest(line))
+                earlier.discard(_digest(None))  # only the first follows none
     return heads
 
 
-async def check_heads(connection: Connection, heads: Sequence[ExportedHead], now: ChainHead) -> tuple[int, str]:
+@contextlib.contextmanager
+def _reached(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Refusal(
+            f"find the heads at {path}", str(error), fix="name what was exported", code="not_found"
+        ) from error
+    except OSError as error:
+        raise Transient(f"reach the heads at {path}", str(error), code="heads_unreachable") from error
+
+
+def nothing_there(path: Path) -> Refusal:
+    return Refusal(
+        f"find the newest head in {path}",
+        "there is none: perhaps it is not mounted, or somebody has removed them",
+        fix="mount it; the very first head is made by `trueup log export-head`",
+        code="heads_missing",
+    )
+
+
+async def check_heads(connection: Connection, heads: Sequence[ChainHead], now: ChainHead) -> tuple[int, str]:
     """(0, "") when the log still holds everything that was exported; else the first event that differs, and why."""
     with translated("compare the exported heads with the log"):
         begun = {epoch: event_id for event_id, epoch in await connection.fetch(RESTORES)}
-        wanted = [exported.head.event_id for exported in heads]
+        wanted = [head.event_id for head in heads]
         stored = dict(await connection.fetch(HASHES, wanted))
-    for exported in heads:
-        head = exported.head
+    for head in heads:
         lost_from = min((event_id for epoch, event_id in begun.items() if epoch > head.epoch), default=None)
         if head.event_id == 0 or (lost_from is not None and head.event_id >= lost_from):
             continue
@@ -117,14 +147,29 @@ async def check_heads(connection: Connection, heads: Sequence[ExportedHead], now
     return 0, ""
 
 
-def _read_head(line: bytes, previous: str, key: Ed25519PublicKey) -> ExportedHead:
-    document: dict[str, Any] = json.loads(line)
-    signature = bytes.fromhex(document.pop("signature"))
-    key.verify(signature, canonical_json(document))
-    if document["previous"] != previous:
-        raise ValueError("it does not follow the line before it")
-    head = ChainHead(document["log_id"], document["epoch"], document["event_id"], bytes.fromhex(document["hash"]))
+def _read(line: Line, key: Ed25519PublicKey, earlier: AbstractSet[str] | None = None) -> ExportedHead:
+    """`earlier`: the digests of those of which it has to follow one."""
+    try:
+        document: dict[str, Any] = json.loads(line.content)
+        signature = bytes.fromhex(document.pop("signature"))
+        key.verify(signature, canonical_json(document))
+        head = ChainHead(document["log_id"], document["epoch"], document["event_id"], bytes.fromhex(document["hash"]))
+    except InvalidSignature as error:
+        raise _invalid(line, "its signature does not hold") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _invalid(line, str(error)) from error
+    if earlier is not None and document["previous"] not in earlier:
+        raise _invalid(line, "it does not follow a head before it")
     return ExportedHead(head, line)
+
+
+def _invalid(line: Line, why: str) -> Refusal:
+    fix = "find out who changed it, and use a copy from elsewhere"
+    return Refusal(f"read the head at {line.where}", why, fix=fix, code="head_invalid")
+
+
+def _digest(line: Line | None) -> str:
+    return hashlib.sha256(line.content).hexdigest() if line is not None else ""
 
 
 def _load(path: Path, load: Any) -> Any:

@@ -4,8 +4,7 @@ Called by `reconciler.store.store` at each start, as the owner. It promises:
 
 - each file is applied wholly or not at all, in a transaction of its own; two processes at once do not meet (an advisory
   lock);
-- nobody waits long for it: a file that does not get its locks within LOCK_WAIT_MS lets go of everything and is tried
-  again, because whoever queues behind a waiting ALTER TABLE waits as well;
+- nobody waits long for it (`patience`);
 - a file that was changed after it was applied is refused, because the schema it described is not the one that is there;
 - a database that a newer trueup has migrated is refused, unless each file that this version does not know says that
   this version may go on: its first lines hold `-- compatible_from: NNNN`, the oldest schema whose programs work on it.
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import re
 import time
 from dataclasses import dataclass
@@ -26,9 +24,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from kit import logs
-from kit.backoff import Backoff
-from kit.errors import Bug, Refusal, Transient
+from kit.errors import Bug, Refusal
+from reconciler.store import patience
 from reconciler.store.pool import SCHEMA, connect, translated
+from reconciler.store.roles import MIGRATE_ROLE, OWNER_ROLE
 
 if TYPE_CHECKING:
     from reconciler.store.pool import Connection
@@ -36,20 +35,12 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _COMPATIBLE = re.compile(r"^-- compatible_from: (\d{4})$", re.MULTILINE)
 
-LOCK_WAIT_MS = 500
-"""The longest that appends and reads wait behind a migration that itself waits."""
-STATEMENT_TIMEOUT_MS = 600_000
-DEADLINE_S = 60.0
-"""How long a migration goes on trying for its locks, or for its turn, before the start is given up as `Transient`."""
-
 # Of the session; the kernel of the matter: only one process migrates. It is asked for, never waited for.
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('trueup migrations', 0))"
 
-LIMITS = f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"
-
-# The one table that no numbered file can make.
+# The one table that no numbered file can make. The schema is there, or the owner may make it: a server of our own.
 MAKE_RECORD = f"""
-CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+DO $$ BEGIN IF to_regnamespace('{SCHEMA}') IS NULL THEN CREATE SCHEMA {SCHEMA}; END IF; END $$;
 CREATE TABLE IF NOT EXISTS {SCHEMA}.migrations (
     name text PRIMARY KEY,
     sha256 text NOT NULL,
@@ -60,6 +51,9 @@ ALTER TABLE {SCHEMA}.migrations ADD COLUMN IF NOT EXISTS compatible_from text NO
 IS_RECORD_NEW = """
 SELECT count(*) = 0 FROM information_schema.columns
 WHERE table_schema = $1 AND table_name = 'migrations' AND column_name = 'compatible_from'"""
+
+# The first file lets the application look into the schema and at the record.
+MAY_LOOK = f"SELECT coalesce(has_schema_privilege(to_regnamespace('{SCHEMA}'), 'USAGE'), false)"
 
 APPLIED = f"SELECT name, sha256, compatible_from FROM {SCHEMA}.migrations ORDER BY name"  # noqa: S608  # a fixed name
 
@@ -103,12 +97,12 @@ def load_migrations() -> tuple[Migration, ...]:
     return found
 
 
-async def migrate(owner_url: str, migrations: tuple[Migration, ...] | None = None) -> list[str]:
-    """Returns the names of the files that it applied. `Transient` ("migration_blocked") when others hold the tables, or
-    another process migrates, for too long."""
+async def migrate(migrate_url: str, migrations: tuple[Migration, ...] | None = None) -> list[str]:
+    """As the owner, which the URL's role may become. Returns the names of the files that it applied. `Transient`
+    ("migration_blocked") when others hold the tables, or another process migrates, for too long."""
     wanted = load_migrations() if migrations is None else migrations
-    deadline_s = time.monotonic() + DEADLINE_S
-    connection = await connect(owner_url)
+    deadline_s = time.monotonic() + patience.DEADLINE_S
+    connection = await connect(migrate_url, role=OWNER_ROLE)
     try:
         with translated("migrate the database"):
             await _take_turn(connection, deadline_s)
@@ -122,34 +116,39 @@ async def migrate(owner_url: str, migrations: tuple[Migration, ...] | None = Non
         await connection.close()
 
 
+async def check_schema(app_url: str, app_role: str) -> None:
+    """For a program that may not migrate: `Refusal` unless the schema is the one that it needs, or a newer one that
+    allows it."""
+    connection = await connect(app_url, role=app_role)
+    try:
+        with translated("look at the schema"):
+            made = await connection.fetchval(MAY_LOOK)
+            missing = _missing(await connection.fetch(APPLIED) if made else [], load_migrations())
+    finally:
+        await connection.close()
+    if missing:
+        raise Refusal(
+            "open the store",
+            f"the schema lacks {missing[0].name} and {len(missing) - 1} more; this log-in may not change it",
+            fix=f"run `trueup migrate` with the URL of a member of {MIGRATE_ROLE}",
+            code="schema_older",
+        )
+
+
 async def _take_turn(connection: Connection, deadline_s: float) -> None:
     while not await connection.fetchval(TRY_LOCK):
         if time.monotonic() > deadline_s:
-            raise _blocked("migrate the database", "another process has been migrating it all the time")
+            raise patience.blocked("migrate the database", "another process has been migrating it all the time")
         await asyncio.sleep(0.1)
 
 
 async def _apply(connection: Connection, migration: Migration, deadline_s: float) -> None:
-    attempted = f"apply migration {migration.name}"
-    backoff, rng, failures = Backoff(first_s=0.1, cap_s=2.0), random.Random(), 0  # noqa: S311  # jitter, no secret
-    while True:
-        try:
-            with translated(attempted):
-                async with connection.transaction():
-                    await connection.execute(LIMITS)
-                    await connection.execute(migration.sql, timeout=STATEMENT_TIMEOUT_MS / 1000)
-                    await connection.execute(RECORD, migration.name, migration.sha256, migration.compatible_from)
-        except Transient as error:
-            failures += 1
-            if error.code != "postgres_busy":
-                raise
-            if time.monotonic() > deadline_s:
-                raise _blocked(attempted, f"its tables were in use each of {failures} times: {error.why}") from error
-            _log.info("migration waits for its tables", name=migration.name, failures=failures, why=error.why)
-            await asyncio.sleep(backoff.delay_s(failures, rng))
-        else:
-            _log.info("migration applied", name=migration.name)
-            return
+    async def change() -> None:
+        await connection.execute(migration.sql, timeout=patience.STATEMENT_TIMEOUT_MS / 1000)
+        await connection.execute(RECORD, migration.name, migration.sha256, migration.compatible_from)
+
+    await patience.with_locks(connection, f"apply migration {migration.name}", change, deadline_s)
+    _log.info("migration applied", name=migration.name)
 
 
 def _missing(applied: list[Any], wanted: tuple[Migration, ...]) -> list[Migration]:
@@ -182,8 +181,3 @@ def _changed(name: str) -> Refusal:
         fix="restore the file and put the change into a new migration",
         code="migration_changed",
     )
-
-
-def _blocked(attempted: str, why: str) -> Transient:
-    fix = "look for long transactions in pg_stat_activity, and start again"
-    return Transient(attempted, why, fix=fix, code="migration_blocked")

@@ -130,9 +130,10 @@ def place_units(
 def nothing_appended(results: Sequence[AppendResult]) -> list[AppendResult]:
     """The results of an atomic batch in which something conflicts: no command may be read as appended."""
     first = next(result for result in results if isinstance(result, Conflict))
+    undone = {result.command_id for result in results if isinstance(result, Appended) and not result.duplicate}
     return [
         result
-        if isinstance(result, Conflict) or result.duplicate
+        if isinstance(result, Conflict) or (result.duplicate and result.command_id not in undone)
         else Conflict(result.command_id, "batch", first.command_id, "", "")
         for result in results
     ]

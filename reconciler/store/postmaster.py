@@ -33,12 +33,14 @@ def processes(data: Path) -> set[int]:
     return {int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit() and _works_in(each, data)}
 
 
-def remove_stale_lock(data: Path) -> None:
-    """Removes a postmaster.pid whose server is gone. Only after `processes(data)` was empty, under the start lock.
+def remove_stale_locks(data: Path, socket_folder: Path) -> None:
+    """Removes the pid file and the lock of the socket, whose server is gone. Only after `processes(data)` was empty,
+    under the start lock.
 
     Postgres would see to that itself, but not when the pid is in use again or is a zombie's: it then refuses to start.
     """
     (data / "postmaster.pid").unlink(missing_ok=True)
+    (socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 def _read(data: Path) -> Postmaster | None:

@@ -78,8 +78,8 @@ class EmbeddedServer:
             found = postmaster.running(self.data)
             if found is None:
                 self._wait_for_orphans()
-                postmaster.remove_stale_lock(self.data)
                 self._socket_folder = self._choose_socket_folder(self._programs)
+                postmaster.remove_stale_locks(self.data, self._socket_folder)
                 self._launch(self._programs)
             self._wait_until_ready()
             self._hold_use_lock()

@@ -12,9 +12,10 @@ from reconciler.store.limits import CONNECTIONS_MAX
 class StoreSettings:
     """Either the embedded server in `state_dir`/postgres (`database_url` empty), or any Postgres >= 15.
 
-    `database_url`: a role that owns the schema; it runs the migrations. `app_url`: a log-in role that is a member of
-    trueup_app and nothing more; empty: the `database_url` with SET ROLE trueup_app, which guards against our own
-    mistakes but not against somebody who has that URL. The embedded server always has separate roles.
+    `database_url`: a log-in that may become trueup_owner (a member of trueup_migrate) runs the migrations, and works
+    as trueup_app by SET ROLE: that guards against our own mistakes, not against somebody who has the URL. One that may
+    only be trueup_app works on a schema that somebody else migrates (`trueup migrate`). `app_url`: a log-in of the
+    application's own beside the one that migrates. The embedded server always has separate ones.
     """
 
     state_dir: Path

@@ -19,7 +19,7 @@ import asyncpg
 from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock, SystemClock
-from kit.errors import TrueupError
+from kit.errors import Refusal, TrueupError
 from reconciler.core.event_schemas import EventSchemas
 from reconciler.core.steps import Step
 from reconciler.core.views import PROJECTIONS
@@ -29,12 +29,14 @@ from reconciler.store.claims import NAME as CLAIMS
 from reconciler.store.claims import ClaimsRebuilder
 from reconciler.store.event_log import PostgresEventLog
 from reconciler.store.event_schema_files import load_event_schemas
+from reconciler.store.head_exporter import HeadExporter
 from reconciler.store.heartbeats import Heartbeats
 from reconciler.store.leases import Leases
-from reconciler.store.migrate import migrate
+from reconciler.store.migrate import check_schema, migrate
+from reconciler.store.ownership import settle_ownership
 from reconciler.store.pool import connect, open_pool
 from reconciler.store.rebuild import Progress, Rebuilder, Rebuilt
-from reconciler.store.roles import APP_ROLE, DATABASE, OWNER_ROLE, Access, prepare_embedded, prepare_external
+from reconciler.store.roles import APP_ROLE, DATABASE, MIGRATE_ROLE, Access, prepare_embedded, prepare_external
 from reconciler.store.server import SUPERUSER, EmbeddedServer
 from reconciler.store.settings import StoreSettings
 from reconciler.store.tail import Tail
@@ -60,6 +62,7 @@ class Store:
     _rebuilder: Rebuilder
     _claims: ClaimsRebuilder
     _pool: asyncpg.Pool[Any]
+    _clock: Clock
     _tail: Tail
     _server: EmbeddedServer | None = None
     _keeper: asyncio.Task[None] | None = field(default=None)
@@ -96,6 +99,10 @@ class Store:
         """Copies the events before that one into `folder`; returns its manifest. Deletes nothing."""
         return await Archiver(self._pool).archive(before, folder)
 
+    def head_exporter(self, path: Path, key_file: Path) -> HeadExporter:
+        """Adds the signed head of this log to those at `path`."""
+        return HeadExporter(self._pool, path, key_file, self._clock)
+
     async def close(self) -> None:
         await self._tail.stop()
         await self.leases.close()
@@ -120,7 +127,7 @@ async def open_store(settings: StoreSettings, *, clock: Clock | None = None, hol
     server = None if settings.database_url else EmbeddedServer(settings.state_dir / "postgres")
     try:
         access = await _prepare_embedded(server) if server is not None else await _prepare_external(settings)
-        await migrate(access.owner_url)
+        await _bring_up_to_date(access)
         store = await _open(settings, access, ours, holder)
     except BaseException:
         if server is not None:
@@ -143,17 +150,36 @@ async def opened_store(
         await store.close()
 
 
+async def migrate_only(settings: StoreSettings) -> list[str]:
+    """For an operator whose controllers log in without the right to migrate. The names of the files applied."""
+    if not await prepare_external(settings.database_url):
+        fix = f"use a log-in that is a member of {MIGRATE_ROLE}"
+        raise Refusal("migrate the database", "this log-in may not change the schema", fix=fix, code="postgres_denied")
+    await settle_ownership(settings.database_url)
+    return await migrate(settings.database_url)
+
+
 async def _prepare_embedded(server: EmbeddedServer) -> Access:
     await asyncio.to_thread(server.start)
     await prepare_embedded(server.url(SUPERUSER, "postgres"))
-    return Access(server.url(OWNER_ROLE, DATABASE), server.url(APP_ROLE, DATABASE))
+    return Access(server.url(MIGRATE_ROLE, DATABASE), server.url(APP_ROLE, DATABASE))
 
 
 async def _prepare_external(settings: StoreSettings) -> Access:
-    await prepare_external(settings.database_url, switches_role=not settings.app_url)
+    migrates = await prepare_external(settings.database_url)
+    if migrates:
+        await settle_ownership(settings.database_url)
+    migrate_url = settings.database_url if migrates else ""
     if settings.app_url:
-        return Access(settings.database_url, settings.app_url)
-    return Access(settings.database_url, settings.database_url, APP_ROLE)
+        return Access(migrate_url, settings.app_url)
+    return Access(migrate_url, settings.database_url, APP_ROLE)
+
+
+async def _bring_up_to_date(access: Access) -> None:
+    if access.migrate_url:
+        await migrate(access.migrate_url)
+    else:
+        await check_schema(access.app_url, access.app_role)
 
 
 async def _open(settings: StoreSettings, access: Access, clock: Clock, holder: str) -> Store:
@@ -175,6 +201,7 @@ async def _open(settings: StoreSettings, access: Access, clock: Clock, holder: s
         _rebuilder=Rebuilder(pool, log, views),
         _claims=ClaimsRebuilder(pool, log),
         _pool=pool,
+        _clock=clock,
         _tail=tail,
     )
 

@@ -21,6 +21,8 @@ import asyncpg
 from kit.canonical import canonical_json
 from reconciler.core.commands import Append, Appended, Conflict
 from reconciler.core.events import Cause, NewEvent
+from reconciler.store.roles import DATABASE
+from reconciler.store.server import SUPERUSER
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
 from tests.bench.rival_eventsourcing import Rival
@@ -148,7 +150,7 @@ class Bench:
 
     async def rival_rate(self, progress: Callable[[str], None]) -> float:
         """Events per second of the library eventsourcing on the same server."""
-        rival = Rival(self._store.access.owner_url)
+        rival = Rival(superuser_url(self._store))
         rates = [await asyncio.to_thread(rival.rate, SUBMITTERS, SECONDS_PER_ROUND) for _ in range(ROUNDS)]
         progress(f"eventsourcing, {SUBMITTERS} submitters: {', '.join(f'{rate:.0f}' for rate in rates)} events/s")
         rival.close()
@@ -164,12 +166,12 @@ class Bench:
 async def opened() -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="trueup-") as folder:
         store = await open_store(StoreSettings(state_dir=Path(folder)))
-        owner = await asyncpg.connect(store.access.owner_url)
+        owner = await asyncpg.connect(superuser_url(store))
         await owner.execute("CREATE SCHEMA rival; CREATE SCHEMA plain; SET search_path = plain")
         await owner.execute(TABLE)
         await owner.close()
         connections = [
-            await asyncpg.connect(store.access.owner_url, server_settings={"search_path": "plain"})
+            await asyncpg.connect(superuser_url(store), server_settings={"search_path": "plain"})
             for _ in range(SUBMITTERS)
         ]
         try:
@@ -178,6 +180,11 @@ async def opened() -> AsyncIterator[Bench]:
             for connection in connections:
                 await connection.close()
             await store.close()
+
+
+def superuser_url(store: Store) -> str:
+    assert store._server is not None
+    return store._server.url(SUPERUSER, DATABASE)
 
 
 def event(number: int) -> NewEvent:

@@ -19,8 +19,8 @@ STATE = {"state": "active", "reason": "a benchmark says so, at some length, as r
 class Rival:
     """Made with the library's defaults; each thread is one submitter with a connection of its own."""
 
-    def __init__(self, owner_url: str, threads: int = 32) -> None:
-        parts = urlsplit(owner_url)
+    def __init__(self, url: str, threads: int = 32) -> None:
+        parts = urlsplit(url)
         folder = parse_qs(parts.query)["host"][0]
         self._datastore = PostgresDatastore(
             dbname=parts.path.lstrip("/"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -69,13 +70,19 @@ async def fleet(superuser_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         database_url=superuser_url,
         poll_interval_s=0.5,
     )
+    async with controller_running(settings) as made.url:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def controller_running(settings: ControllerSettings) -> AsyncIterator[str]:
+    """Its URL."""
     stop = asyncio.Event()
     running = asyncio.create_task(bootstrap.run(settings, stop))
-    published = made.state / "controller.url"
+    published = settings.state / "controller.url"
     await until(lambda: _true(published.exists() or running.done()))
     assert not running.done(), running.result()
-    made.url = published.read_text().strip()
-    yield made
+    yield published.read_text().strip()
     stop.set()
     await asyncio.wait_for(running, DEADLINE_S)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,9 @@ class Proxy:
     server: Path
     plan: list[Cut] = field(default_factory=list)
     cuts: int = 0
+    observe: Callable[[], Awaitable[int]] | None = None
+    """Asked at each cut, before the client hears of it; the answers are in `observed`."""
+    observed: list[int] = field(default_factory=list)
 
     async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         answers, server = await asyncio.open_unix_connection(str(self.server))
@@ -45,6 +48,8 @@ class Proxy:
                         await server.drain()
                     if cut == "after_commit":
                         await answering  # returns at the answer, which the client never sees
+                    if self.observe is not None:
+                        self.observed.append(await self.observe())
                     return
                 server.write(data)
                 await server.drain()

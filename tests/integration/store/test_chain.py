@@ -20,7 +20,7 @@ from reconciler.store.heads import check_heads, export_head, private_key, read_h
 from reconciler.store.identity import give_new_id, restored
 from reconciler.store.migrate import load_migrations, migrate
 from reconciler.store.pool import connect
-from reconciler.store.roles import APP_ROLE, OWNER_ROLE, prepare_embedded
+from reconciler.store.roles import APP_ROLE, MIGRATE_ROLE, prepare_embedded
 from reconciler.store.server import SUPERUSER
 from reconciler.store.store import Store
 from reconciler.store.verify import Verdict, read_head, verify
@@ -119,17 +119,17 @@ async def test_L5_a_cut_or_rewritten_log_shows_beside_an_exported_head(
     path, key = tmp_path / "heads", private_key(key_file)
     export_head(path, key, await read_head(owner), "now")
     heads = read_heads(path, key.public_key())
-    assert await check_heads(owner, heads, await read_head(owner)) == (0, "")
+    assert await check_heads(owner, [each.head for each in heads], await read_head(owner)) == (0, "")
     await owner.execute(
         "DELETE FROM events WHERE event_id > 10; UPDATE log_head SET last_event_id = 10,"
         " head_hash = (SELECT hash FROM events WHERE event_id = 10)"
     )
     assert await verify(owner) == Verdict(10, 10), "the chain itself cannot see it"
-    assert (await check_heads(owner, heads, await read_head(owner)))[0] == 11
+    assert (await check_heads(owner, [each.head for each in heads], await read_head(owner)))[0] == 11
     await owner.execute("DELETE FROM commands WHERE first_event_id > 10")
     await filled.log.append([command(node_event("new"), node_event("new"))])
     assert await verify(owner) == Verdict(EVENTS, EVENTS)
-    assert (await check_heads(owner, heads, await read_head(owner)))[0] == EVENTS
+    assert (await check_heads(owner, [each.head for each in heads], await read_head(owner)))[0] == EVENTS
 
 
 async def test_L5_verification_goes_on_from_a_known_head(filled: Store, owner: asyncpg.Connection[Any]) -> None:
@@ -176,7 +176,7 @@ async def test_a_new_identity_is_recorded_and_excuses_only_what_the_backup_lacke
     assert (await filled.log.head()).log_id == after.log_id, "readers with an older cursor are told (410)"
     assert await verify(owner) == Verdict(11, 11)
     heads = read_heads(path, key.public_key())
-    assert await check_heads(owner, heads, after) == (0, "")
+    assert await check_heads(owner, [each.head for each in heads], after) == (0, "")
     assert isinstance((await filled.log.append([command(NewEvent(*_node()))]))[0], Appended)
 
 
@@ -185,14 +185,14 @@ async def test_a_log_from_before_the_chain_gets_its_hashes(cluster: Cluster) -> 
     before = tuple(each for each in migrations if each.number < "0031")
     await prepare_embedded(cluster.url(SUPERUSER, "postgres"), name)
     try:
-        await migrate(cluster.url(OWNER_ROLE, name), before)
+        await migrate(cluster.url(MIGRATE_ROLE, name), before)
         await cluster.run(
             "INSERT INTO trueup.events SELECT n, now(), 'node', 'n', n, 'node.x', 1, 'c-' || n, 'system', 'x', 'o', '',"
             " '', '', 0, '', 0, jsonb_build_object('é', n) FROM generate_series(1, 50) n; UPDATE trueup.log_head SET"
             " last_event_id = 50",
             name,
         )
-        await migrate(cluster.url(OWNER_ROLE, name), migrations)
+        await migrate(cluster.url(MIGRATE_ROLE, name), migrations)
         connection = await connect(cluster.url(APP_ROLE, name))
         assert await verify(connection) == Verdict(50, 50)
         await connection.close()

@@ -227,43 +227,6 @@ async def test_a_closed_store_answers_those_who_wait(store_settings: StoreSettin
     await holder.close()
 
 
-ROLES = {
-    "trueup_append": {"append", "read", "claim"},
-    "trueup_project": {"project", "read"},
-    "trueup_read": {"read"},
-    "trueup_app": {"append", "read", "claim", "project"},
-}
-WORK = {
-    "append": "SELECT append_one('c', 'h', '', 0, NULL, 0, 'node', 'n', 'node.x', 1, 'system', 'x', 'o', '', '', '', 0,"
-    " '', 0, '{}')",
-    "read": "SELECT count(*) FROM events, log_head, view_nodes",
-    "claim": "DELETE FROM claims",
-    "project": "DELETE FROM view_nodes",
-    "write past the function": "INSERT INTO events SELECT * FROM events",
-    "move the head": "UPDATE log_head SET last_event_id = 9, head_hash = ''",
-    "forget a command": "DELETE FROM commands",
-    "change the schema": "CREATE TABLE trueup.mine ()",
-}
-
-
-@pytest.mark.parametrize("role", ROLES)
-async def test_each_role_does_its_own_work_only(store: Store, superuser_url: str, role: str) -> None:
-    connection = await connect(superuser_url, role=role)
-    try:
-        for name, statement in WORK.items():
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                await connection.execute(statement)
-                allowed = True
-            except asyncpg.InsufficientPrivilegeError:
-                allowed = False
-            await transaction.rollback()
-            assert allowed == (name in ROLES[role]), name
-    finally:
-        await connection.close()
-
-
 def test_an_atomic_batch_that_conflicts_leaves_no_trace_in_what_is_placed_after_it() -> None:
     broken = [command(node_event("b")), command(node_event("b"), expected=version(node_event("b"), 7))]
     good = [command(node_event("b"), command_id="good")]

@@ -16,9 +16,9 @@ import pytest_asyncio
 
 from kit.errors import Refusal, Transient
 from reconciler.core.commands import Appended
-from reconciler.store import migrate as migrating
+from reconciler.store import patience
 from reconciler.store.migrate import Migration, load_migrations, migrate
-from reconciler.store.roles import APP_ROLE, OWNER_ROLE, prepare_embedded
+from reconciler.store.roles import APP_ROLE, MIGRATE_ROLE, prepare_embedded
 from reconciler.store.server import SUPERUSER
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
@@ -98,7 +98,7 @@ async def test_appends_and_reads_go_on_while_a_later_version_adds_to_the_schema(
     load = Load(store)
     async with load.running():
         await until(lambda: load.appended > 50 and load.reads > 5)
-        assert len(await migrate(cluster.url(OWNER_ROLE, database), following(*ADDED))) == len(ADDED)
+        assert len(await migrate(cluster.url(MIGRATE_ROLE, database), following(*ADDED))) == len(ADDED)
         appended = load.appended
         await until(lambda: load.appended > appended + 50)
     assert load.errors == []
@@ -116,7 +116,7 @@ async def test_a_migration_that_cannot_get_its_locks_lets_the_others_go_on(
     await reader.fetchval("SELECT count(*) FROM trueup.events")
     load = Load(store)
     async with load.running():
-        task = asyncio.create_task(migrate(cluster.url(OWNER_ROLE, database), following(ADDED[0])))
+        task = asyncio.create_task(migrate(cluster.url(MIGRATE_ROLE, database), following(ADDED[0])))
         await asyncio.sleep(1.5)
         assert not task.done()
         appended = load.appended
@@ -125,18 +125,18 @@ async def test_a_migration_that_cannot_get_its_locks_lets_the_others_go_on(
         assert len(await asyncio.wait_for(task, 10)) == 1
     await reader.close()
     assert load.errors == []
-    assert load.longest_s < migrating.LOCK_WAIT_MS / 1000 + 1
+    assert load.longest_s < patience.LOCK_WAIT_MS / 1000 + 1
 
 
 async def test_a_migration_that_never_gets_its_locks_is_given_up(
     store: Store, cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(patience, "DEADLINE_S", 1.0)
     reader = await asyncpg.connect(cluster.url(SUPERUSER, database))
     async with reader.transaction():
         await reader.fetchval("SELECT count(*) FROM trueup.events")
         with pytest.raises(Transient) as caught:
-            await migrate(cluster.url(OWNER_ROLE, database), following(ADDED[0]))
+            await migrate(cluster.url(MIGRATE_ROLE, database), following(ADDED[0]))
     assert caught.value.code == "migration_blocked"
     await reader.close()
 
@@ -144,7 +144,7 @@ async def test_a_migration_that_never_gets_its_locks_is_given_up(
 async def test_an_older_version_starts_on_a_newer_schema_only_if_that_says_so(
     store: Store, store_settings: StoreSettings, cluster: Cluster, database: str
 ) -> None:
-    url = cluster.url(OWNER_ROLE, database)
+    url = cluster.url(MIGRATE_ROLE, database)
     newer = following(*ADDED)
     await migrate(url, newer)
     assert await migrate(url) == []
@@ -164,7 +164,7 @@ async def previous(cluster: Cluster) -> AsyncIterator[str]:
     """A database as the previous version left it, with a history."""
     name = "trueup_previous"
     await prepare_embedded(cluster.url(SUPERUSER, "postgres"), name)
-    await migrate(cluster.url(OWNER_ROLE, name), PREVIOUS)
+    await migrate(cluster.url(MIGRATE_ROLE, name), PREVIOUS)
     await cluster.run("ALTER TABLE trueup.migrations DROP COLUMN compatible_from", name)
     yield name
     await cluster.run(f"DROP DATABASE {name} WITH (FORCE)")
@@ -230,12 +230,12 @@ async def test_the_previous_schema_is_migrated_while_its_controller_reads_and_no
     old, stop = Previous(cluster.url(APP_ROLE, previous)), asyncio.Event()
     task = asyncio.create_task(old.run(stop))
     await until(lambda: old.appended > 100)
-    await migrate(cluster.url(OWNER_ROLE, previous))
+    await migrate(cluster.url(MIGRATE_ROLE, previous))
     reads = old.reads
     await until(lambda: old.reads > reads + 20)
     stop.set()
     await task
-    settings = StoreSettings(tmp_path, cluster.url(OWNER_ROLE, previous), cluster.url(APP_ROLE, previous))
+    settings = StoreSettings(tmp_path, cluster.url(MIGRATE_ROLE, previous), cluster.url(APP_ROLE, previous))
     async with opened_store(settings) as store:
         assert (await store.log.head()).last_event_id == old.appended
         events = await store.log.read(0, limit=5000)

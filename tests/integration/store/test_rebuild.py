@@ -12,7 +12,7 @@ import pytest
 from kit.errors import Refusal, Transient
 from reconciler.core.commands import Claim
 from reconciler.core.views import PROJECTIONS
-from reconciler.store import archive, log_pages, rebuild
+from reconciler.store import archive, log_pages, rebuild, shadow, views
 from reconciler.store.limits import LOG_PAGE_BYTES_MAX
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
@@ -112,6 +112,37 @@ async def test_P6_a_snapshot_from_before_a_rebuild_still_sees_its_rows(store: St
             assert await reader.fetchval("SELECT count(*) FROM view_nodes") == 20
     finally:
         await reader.close()
+
+
+async def test_P6_who_reads_in_the_middle_of_a_rebuild_sees_the_rows_from_before(
+    store: Store, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows are written and nothing is committed: readers neither wait nor see a part."""
+    await store.log.append([command(*(new_event("node.enrolled", node_id=f"n{n}") for n in range(20)))])
+    await store.writer.catch_up()
+    right = (await store.views.snapshot(["nodes"])).rows["nodes"]
+    await execute(
+        superuser_url, "UPDATE view_nodes SET doc = doc || '{\"cpu\": 9}'; DELETE FROM view_nodes WHERE key = 'n3'"
+    )
+    broken = (await store.views.snapshot(["nodes"])).rows["nodes"]
+    written, go_on, mend = asyncio.Event(), asyncio.Event(), shadow.Shadow.mend
+
+    async def mend_and_wait(self: shadow.Shadow) -> None:
+        await mend(self)
+        written.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(shadow.Shadow, "mend", mend_and_wait)
+    rebuilding = asyncio.ensure_future(store.rebuild("nodes"))
+    try:
+        await asyncio.wait_for(written.wait(), 20)
+        async with asyncio.timeout(5):
+            assert (await store.views.snapshot(["nodes"])).rows["nodes"] == broken
+            assert await store.views.get("nodes", "n3") is None
+    finally:
+        go_on.set()
+        assert await rebuilding == 20
+    assert (await store.views.snapshot(["nodes"])).rows["nodes"] == right
 
 
 async def test_a_projector_passes_over_a_view_that_a_rebuild_holds(store: Store) -> None:
@@ -287,6 +318,24 @@ async def test_lags_are_told_in_seconds(store: Store, superuser_url: str) -> Non
     await store.writer.catch_up(["nodes"])
     lags_s = await store.views.lags_s()
     assert lags_s["nodes"] == 0.0 < lags_s["sources"] < 60
+
+
+async def test_P4_a_snapshot_shows_rows_and_checkpoint_of_one_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even when the view moves between the two reads of the snapshot."""
+    await store.log.append([command(new_event("node.enrolled"))])
+    await store.writer.catch_up()
+    checkpoints = views.CHECKPOINTS
+    slow = f"WITH found AS MATERIALIZED ({checkpoints}) SELECT found.* FROM found, pg_sleep(0.5)"
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "CHECKPOINTS", slow)
+        reading = asyncio.ensure_future(store.views.snapshot(["nodes"]))
+        await asyncio.sleep(0.2)
+    await store.log.append([command(new_event("node.enrolled"))])
+    await store.writer.catch_up()
+    now = await reading
+    assert (now.event_id, now.rows["nodes"]["node-a"]["updated_event_id"]) == (1, 1)
 
 
 async def test_P4_reads_never_go_back_while_a_view_is_rebuilt_and_moved(store: Store) -> None:

@@ -124,10 +124,25 @@ def test_it_starts_again_after_a_kill_9_although_its_zombie_is_our_child(data: P
     server.close()
 
 
+def test_it_starts_again_after_a_kill_9_although_the_parent_of_its_zombie_does_not_look(data: Path) -> None:
+    parent, server = EmbeddedServer(data, settings=FAST), EmbeddedServer(data, settings=FAST)
+    parent.start()
+    server.start()
+    first = server.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)  # the parent does not look
+    wait_until(lambda: not server.is_running())
+    server.start()
+    assert answers(server)
+    server.close()
+    parent.close()
+
+
 def test_a_stale_pid_file_whose_pid_belongs_to_another_program_does_not_block(data: Path) -> None:
     other = subprocess.Popen(["sleep", "60"])
     try:
-        (data / "postmaster.pid").write_text(f"{other.pid}\n{data}\n1700000000\n5432\n{data}\n\n  1 2\nready\n")
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (data / name).write_text(f"{other.pid}\n{data}\n1700000000\n5432\n{data}\n\n  1 2\nready\n")
         server = EmbeddedServer(data, settings=FAST)
         server.start()
         assert answers(server)

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from reconciler.core.commands import Appended, Claim, Conflict
+from reconciler.store.pool import connect
 from reconciler.store.roles import APP_ROLE
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
@@ -38,12 +39,25 @@ async def cut_store(
 
 
 @pytest.mark.parametrize("cut", ["before_commit", "after_commit", "while_committing"])
-async def test_L3_a_command_whose_commit_was_cut_is_appended_once(cut_store: tuple[Store, Proxy], cut: Cut) -> None:
+async def test_L3_a_command_whose_commit_was_cut_is_appended_once(
+    cut_store: tuple[Store, Proxy], superuser_url: str, cut: Cut
+) -> None:
+    """What the database holds at the moment of the cut shows that it was the cut that is meant."""
+
+    async def count() -> int:
+        connection = await connect(superuser_url)
+        try:
+            return int(await connection.fetchval("SELECT count(*) FROM events"))
+        finally:
+            await connection.close()
+
     store, proxy = cut_store
+    proxy.observe = count
     proxy.plan.append(cut)
     (result,) = await store.log.append([command(node_event(), node_event(), command_id="cut")])
     assert result == Appended("cut", 1, 2), "it is this call's own effect, not a duplicate"
     assert proxy.cuts == 1
+    assert proxy.observed in {"before_commit": ([0],), "after_commit": ([2],), "while_committing": ([0], [2])}[cut]
     assert [event.command_id for event in await store.log.read(0, limit=9)] == ["cut", "cut"]
     (again,) = await store.log.append([command(node_event(), node_event(), command_id="cut")])
     assert again == Appended("cut", 1, 2, duplicate=True)

@@ -1,0 +1,1 @@
+"""Bugs that are planted on purpose: docs/PLANTED-BUGS.md. `make planted` runs them."""
