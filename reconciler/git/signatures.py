@@ -3,7 +3,7 @@
 `judge` calls `SignatureCheck.check`, then `missing_for_envs` once it has a plan. The range is every commit that the
 head has and the applied commit has not, merged branches included. With nothing applied it is the head alone, unless
 the policy pins a root: then all that came after the root. docs/SIGNERS.md is for operators;
-docs/decisions/0010-signatures.md says why.
+docs/decisions/0015-signatures.md says why.
 """
 
 from __future__ import annotations

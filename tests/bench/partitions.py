@@ -1,4 +1,4 @@
-"""What partitions of `events` would cost and gain: docs/decisions/0010 has the figures and what follows from them.
+"""What partitions of `events` would cost and gain: docs/decisions/0013 has the figures and what follows from them.
 
 One log of EVENTS rows is held in turn by the table as it is and by partitioned ones with the same columns and indexes,
 except for the unique key of an aggregate's place: no partitioned table can have it, so there it is a plain index. The

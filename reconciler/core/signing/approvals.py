@@ -1,6 +1,6 @@
 """Where one signer is not enough: who vouches for what a commit range changes.
 
-Called by `reconciler.git.signatures`. docs/decisions/0010-signatures.md says why it is defined like this:
+Called by `reconciler.git.signatures`. docs/decisions/0015-signatures.md says why it is defined like this:
 
     A signed commit vouches for a path when the path is in it exactly as in the head (or absent in both), and
     - it wrote that: none of its parents has the path in this form; or
