@@ -15,11 +15,15 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from reconciler.core.commands import Append, Appended, AppendResult
+from reconciler.core.events import Cause
 from reconciler.store.placement import AggregateKey
 from reconciler.store.reached import Reached
 
 APPEND_ONE = f"SELECT append_one({', '.join(f'${n}' for n in range(1, 21))})"
-APPEND_BATCH = f"SELECT append_batch({', '.join(f'${n}' for n in range(1, 25))})"
+APPEND_BATCH = f"SELECT append_batch({', '.join(f'${n}' for n in range(1, 27))})"
+
+EventKind = tuple[str, int]
+"""Event type and version."""
 
 CAUSE_OF = attrgetter(
     "actor_type", "actor_id", "org_id", "source_id", "commit", "path", "line", "correlation_id", "causation_id"
@@ -37,8 +41,7 @@ class Part:
     commands: list[int] = field(default_factory=list)  # from here on, one for each event
     numbers: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
-    types: list[str] = field(default_factory=list)
-    event_versions: list[int] = field(default_factory=list)
+    kinds: list[EventKind] = field(default_factory=list)
 
     def number(self, key: AggregateKey) -> int:
         found = self.keys.get(key)
@@ -78,8 +81,7 @@ def part_of(batch: Sequence[Append]) -> Part | None:
             part.steps.append(part.sizes[number])
             part.numbers.append(number)
             part.commands.append(index)
-            part.types.append(event.event_type)
-            part.event_versions.append(event.event_version)
+            part.kinds.append((event.event_type, event.event_version))
     return part
 
 
@@ -150,8 +152,8 @@ class _Laid:
     commands: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
-    types: list[str] = field(default_factory=list)
-    event_versions: list[int] = field(default_factory=list)
+    known_kinds: dict[EventKind, int] = field(default_factory=dict)
+    kinds: list[int] = field(default_factory=list)
 
     def add(self, part: Part, first_command: int) -> bool:
         """False when it expects what cannot be after those before it."""
@@ -173,8 +175,8 @@ class _Laid:
         self.commands += [first_command + index for index in part.commands]
         self.numbers += [numbers[number] for number in part.numbers]
         self.steps += [offsets[number] + step for number, step in zip(part.numbers, part.steps, strict=True)]
-        self.types += part.types
-        self.event_versions += part.event_versions
+        known = self.known_kinds
+        self.kinds += [known.setdefault(kind, len(known) + 1) for kind in part.kinds]
         return True
 
 
@@ -188,22 +190,26 @@ def _many(units: Sequence[Unit], reached: Reached) -> Call | None:
     if len(units) > 1 and len({append.command_id for append in appends}) < len(appends):
         return None
     fences = {append.fence for append in appends if append.fence}
+    causes: dict[Cause, int] = {}
+    caused = [causes.setdefault(append.cause, len(causes) + 1) for append in appends]
     arguments: list[object] = [
+        *zip(*map(CAUSE_OF, causes), strict=True),
         [append.command_id for append in appends],
         [append.body_hash for append in appends],
         [len(append.events) for append in appends],
-        *zip(*[CAUSE_OF(append.cause) for append in appends], strict=True),
+        caused,
         [fence.lease for fence in fences] or None,
         [fence.epoch for fence in fences] or None,
         [key[0] for key in laid.keys],
         [key[1] for key in laid.keys],
         laid.versions if any(version is not None for version in laid.versions) else None,
         reached.floors(laid.keys),
+        [kind[0] for kind in laid.known_kinds],
+        [kind[1] for kind in laid.known_kinds],
         laid.commands,
         laid.numbers,
         laid.steps,
-        laid.types,
-        laid.event_versions,
+        laid.kinds,
         [text for unit in units for text in unit.payloads],
     ]
     return Call(APPEND_BATCH, arguments, list(laid.keys), laid.sizes)

@@ -1,19 +1,19 @@
 -- compatible_from: 0041
 -- Appends a batch of commands in one round trip, when nothing speaks against any of them; returns the id of its first
 -- event, then what each aggregate was at. Else it changes nothing and returns null, and the caller looks closer
--- (look_before_append). What belongs to a command comes once a command, what belongs to an aggregate once an aggregate; an
--- event names both by their places in those arrays, and its own place among the batch's events of its aggregate
+-- (look_before_append). Each cause, command, aggregate and kind of event comes once; a command names its cause, an event
+-- the other three, by their places in those arrays, and its own place among the batch's events of its aggregate
 -- (event_steps). versions[k]: what the aggregate k has to be at before the batch, or null. floors[k]: what it was at once,
 -- 0 when that is not known; it only spares looking through what is older. fences and versions are null when no command has
 -- any. How its plans are made is a setting of the connection (reconciler/store/append_line.py).
 CREATE FUNCTION trueup.append_batch(
-    command_ids text[], body_hashes text[], event_counts integer[],
     actor_types text[], actor_ids text[], org_ids text[], source_ids text[], commit_ids text[], paths text[],
     lines integer[], correlation_ids text[], causation_ids bigint[],
+    command_ids text[], body_hashes text[], event_counts integer[], causes integer[],
     fences text[], fence_epochs bigint[],
     key_types text[], key_ids text[], versions bigint[], floors bigint[],
-    event_commands integer[], event_keys integer[], event_steps integer[], event_types text[], event_versions integer[],
-    payloads text[]
+    event_types text[], event_versions integer[],
+    event_commands integer[], event_keys integer[], event_steps integer[], event_kinds integer[], payloads text[]
 ) RETURNS bigint[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = trueup, pg_temp AS $$
 DECLARE
     before_id bigint;
@@ -64,13 +64,14 @@ BEGIN
                     e.causation, e.payload)) OVER (ORDER BY e.id ROWS UNBOUNDED PRECEDING)
             FROM (
                 SELECT before_id + u.ord AS id, key_types[u.key] AS type, key_ids[u.key] AS aggregate,
-                    newest[u.key] + u.step AS seq, u.event_type, u.version, command_ids[u.command] AS command_id,
-                    actor_types[u.command] AS actor_type, actor_ids[u.command] AS actor, org_ids[u.command] AS org,
-                    source_ids[u.command] AS source, commit_ids[u.command] AS commit, paths[u.command] AS path,
-                    lines[u.command] AS line, correlation_ids[u.command] AS correlation,
-                    causation_ids[u.command] AS causation, u.payload
-                FROM unnest(event_commands, event_keys, event_steps, event_types, event_versions, payloads)
-                    WITH ORDINALITY u (command, key, step, event_type, version, payload, ord)
+                    newest[u.key] + u.step AS seq, event_types[u.kind] AS event_type, event_versions[u.kind] AS version,
+                    command_ids[u.command] AS command_id, actor_types[u.cause] AS actor_type,
+                    actor_ids[u.cause] AS actor, org_ids[u.cause] AS org, source_ids[u.cause] AS source,
+                    commit_ids[u.cause] AS commit, paths[u.cause] AS path, lines[u.cause] AS line,
+                    correlation_ids[u.cause] AS correlation, causation_ids[u.cause] AS causation, u.payload
+                FROM (SELECT *, causes[command] AS cause
+                    FROM unnest(event_commands, event_keys, event_steps, event_kinds, payloads)
+                        WITH ORDINALITY v (command, key, step, kind, payload, ord)) u
                 OFFSET 0  -- each is looked up once
             ) e
             RETURNING event_id, hash
