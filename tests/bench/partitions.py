@@ -7,6 +7,7 @@ same appends, the same rebuild; and what partitions are for, the removal of the 
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -60,6 +61,7 @@ async def run(progress: Callable[[str], None]) -> dict[str, Any]:
                 await _run(url, *_cut(name, indexes))
                 async with opened_store(settings) as store:
                     figures |= {f"{name}_{key}": value for key, value in (await _measure(store, Path(folder))).items()}
+                figures[f"{name}_lookup_pages"] = await _lookup_pages(url)
                 figures[f"{name}_remove_tenth_ms"] = round(await _remove(url, name))
                 progress(", ".join(f"{key} {value}" for key, value in figures.items() if key.startswith(name)))
         finally:
@@ -113,6 +115,22 @@ async def _indexes(url: str) -> list[str]:
     connection = await asyncpg.connect(url)
     try:
         return [definition for (definition,) in await connection.fetch(INDEXES)]
+    finally:
+        await connection.close()
+
+
+# What every append asks first: how far is this aggregate?
+LOOKUP = """
+EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT aggregate_seq FROM trueup.events
+WHERE aggregate_type = 'node' AND aggregate_id = 'node-1' ORDER BY aggregate_seq DESC LIMIT 1"""
+
+
+async def _lookup_pages(url: str) -> int:
+    """How many pages the answer takes, whatever else the machine has to do meanwhile."""
+    connection = await asyncpg.connect(url)
+    try:
+        plan = json.loads(await connection.fetchval(LOOKUP))[0]["Plan"]
+        return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
     finally:
         await connection.close()
 

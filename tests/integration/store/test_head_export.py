@@ -7,41 +7,25 @@ import json
 import os
 import random
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kit.errors import Refusal, Transient
 from reconciler.cli.main import main
 from reconciler.store import head_exporter
 from reconciler.store.head_exporter import HeadExporter
 from reconciler.store.heads import export_head, newest_head, private_key, read_heads
-from reconciler.store.pool import connect
 from reconciler.store.store import Store
 from reconciler.store.verify import read_head
 from reconciler.tasks.head_export import HeadExport
 from tests.integration.store.building import command, node_event
+from tests.integration.store.test_chain import key_file, owner
 
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "head.key"
-    path.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return path
-
-
-@pytest_asyncio.fixture
-async def owner(superuser_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await connect(superuser_url)
-    await connection.execute("SET session_replication_role = replica")
-    yield connection
-    await connection.close()
+__all__ = ["key_file", "owner"]
 
 
 @pytest_asyncio.fixture(params=["folder", "file"])
