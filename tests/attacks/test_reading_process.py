@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from kit.errors import Transient
 from reconciler.core.model import ResourceId
 from reconciler.core.revisions import Source
 from reconciler.git.bounded.limits import Limits
-from reconciler.git.bounded.process import ReaderDied, ReadingProcess
+from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource, RemoteObjects
+from reconciler.git.reading_ended import ReadingEnded
 from reconciler.tasks.git_sync import GitSync
 from reconciler.vault import Vault, resolve_offline
 from tests.integration.git.platform import Platform, sync_for
@@ -119,8 +122,6 @@ async def test_what_is_applied_can_become_unreadable(repository: Repository, tmp
 
 
 def test_a_question_can_be_cut_off_from_another_thread(repository: Repository) -> None:
-    import threading
-
     commit = repository.commit({"bad.yaml": "# sleep\n"})
     process = ReadingProcess(Limits(), HOSTILE)
     bounded = BoundedSource(repository.path, Source("main", "o", "p", "/x"), resolve_offline, process)
@@ -128,9 +129,9 @@ def test_a_question_can_be_cut_off_from_another_thread(repository: Repository) -
 
     def read() -> None:
         try:
-            list(process.ask("read_tree", str(repository.path), "o", "p", [], commit, ""))
-        except ReaderDied as died:
-            ended.append(died)
+            bounded.reader.read(commit)
+        except Transient as error:
+            ended.append(error)
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -139,8 +140,9 @@ def test_a_question_can_be_cut_off_from_another_thread(repository: Repository) -
     time.sleep(0.2)
     bounded.close()
     thread.join(10)
-    assert not thread.is_alive()
-    assert ended
+    assert not thread.is_alive(), "it is not tried again: somebody wants to stop"
+    assert bounded.process.pid is None
+    assert not isinstance(ended[0], ReadingEnded), "the file is not to blame"
 
 
 def test_the_process_holds_no_key_and_no_setting(

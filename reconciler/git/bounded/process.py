@@ -33,12 +33,13 @@ _STDERR_CHARS = 300
 
 
 class ReaderDied(Exception):
-    """`path`: the file that it was at, "" for none. `how`: for people."""
+    """`path`: the file that it was at, "" for none. `how`: for people. `cut_off`: by `close`, nobody's fault."""
 
-    def __init__(self, path: str, how: str) -> None:
+    def __init__(self, path: str, how: str, *, cut_off: bool = False) -> None:
         super().__init__(f"{how} at {path or 'no file in particular'}")
         self.path = path
         self.how = how
+        self.cut_off = cut_off
 
 
 class ReadingProcess:
@@ -51,6 +52,7 @@ class ReadingProcess:
         self._program = program
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._closings = 0
 
     @property
     def pid(self) -> int | None:
@@ -61,7 +63,7 @@ class ReadingProcess:
         """The parts of the answer; the last is a `Done`. Raises what the child reports, or `ReaderDied`."""
         with self._lock:
             child = self._child or self._start()
-            answered = False
+            answered, closings = False, self._closings
             try:
                 child.send(wire.frame(wire.Ask(what, repository, arguments)))
                 for answer in child.answers(time.monotonic() + self.limits.question_s):
@@ -73,12 +75,15 @@ class ReadingProcess:
                         return
             except (wire.FrameError, OSError, msgspec.MsgspecError) as error:
                 self._child = None
+                if self._closings != closings:
+                    raise ReaderDied("", "it was told to stop", cut_off=True) from error
                 raise ReaderDied(child.note(), child.end(error, self.limits)) from error
             finally:
                 if not answered:  # somebody stopped listening in the middle
                     self.close()
 
     def close(self) -> None:
+        self._closings += 1
         child, self._child = self._child, None
         if child is not None:
             child.kill()

@@ -100,6 +100,8 @@ class RemoteFiles:
                 return self._read(commit, base)
             except ReaderDied as died:
                 _log.warning("the reading process ended", source=self._source_id, commit=commit, why=str(died))
+                if died.cut_off:
+                    raise _transient(self._repository, died) from died
                 if not left:
                     raise _ended(commit, died) from died
         raise AssertionError("unreachable")
