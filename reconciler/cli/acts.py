@@ -1,7 +1,8 @@
 """What the commands that act have in common: `trueup node`, `suspend`, `resume`, `hold`, `release-hold`, `instance`.
 
 Each is one POST with a key of its own, made here unless --key gives one: sent again, after a time-out say, it has one
-effect. Prints what was recorded; the event's number is what `trueup status --min-event-id` waits for.
+effect. Prints what was recorded; the event's number is what `trueup status --min-event-id` waits for, and --wait waits
+here.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def add_act_options(parser: argparse.ArgumentParser, *, ends: bool = False) -> N
             "--for", dest="for_s", type=_duration, metavar="DURATION", help="ends by itself after 30m, 2h, 1d"
         )
         end.add_argument("--until", default="", metavar="TIME", help="ends by itself at this time; without a zone UTC")
+    parser.add_argument("--wait", action="store_true", help="end only when status and why show it")
     parser.add_argument("--key", default="", metavar="KEY", help="8 to 128 characters: the same key is the same act")
     add_connection_options(parser)
     add_output_option(parser)
@@ -48,7 +50,7 @@ def act(args: argparse.Namespace, path: str, **body: str) -> int:
         document["for_s"] = args.for_s
     if getattr(args, "until", ""):
         document["until"] = args.until
-    answer = asyncio.run(_post(args, path, document, key))
+    answer = asyncio.run(_post(args, f"{path}?wait=true" if args.wait else path, document, key))
     if args.output == "json":
         print_json(answer)
     else:

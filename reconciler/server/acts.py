@@ -2,7 +2,8 @@
 
 Called through `reconciler.server.routes`; only operators get here. The header Idempotency-Key makes an act one act: the
 same key with the same body is answered as the first time, with another body it is 409. The answer is the events that
-the act became, so that `min_event_id` of any read can wait for them.
+the act became, so that `min_event_id` of any read can wait for them; with `wait=true` the answer itself comes when
+every view shows them, or says after a bound that the act is done and the views are late (504 projection_timeout).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from kit.canonical import digest
 from kit.codec import from_json, to_json
+from kit.errors import Transient
 from reconciler.core.acts import (
     REASON_CHARS_MAX,
     Act,
@@ -28,6 +30,7 @@ from reconciler.core.acts import (
     StopInstance,
     Suspend,
 )
+from reconciler.core.views import PROJECTIONS
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem
 from reconciler.server.requests import known_query, read_document
@@ -93,7 +96,8 @@ class Acts:
         return await self._do(request, asked, StopInstance(request.match_info["instance"]))
 
     async def _asked(self, request: web.Request, known: Collection[str], *, needed: Collection[str] = ()) -> Asked:
-        known_query(request)
+        known_query(request, "wait")
+        _waits(request)  # a misspelt one is refused before anything is done
         document = await read_document(request, self._deps.limits)
         if unknown := sorted(set(document) - {"reason", *known}):
             raise Problem("invalid_argument", f"unknown field {unknown[0][:40]!r}", fix=f"known: reason, {known}")
@@ -118,10 +122,27 @@ class Acts:
             until=_until(asked, datetime.fromisoformat(self._deps.clock.utc())),
         )
         done = await self._deps.handlers.act(act, order)
+        if _waits(request):
+            await self._shown(act, done.events[-1].event_id)
         events = [to_json(event) for event in done.events]
         document = {"command_id": order.command_id, "event_id": events[-1]["event_id"], "events": events}
         headers = {"Idempotency-Replayed": "true"} if done.replayed else {}
         return web.json_response(document, headers=headers)
+
+    async def _shown(self, act: Act, event_id: int) -> None:
+        try:
+            await self._deps.views.wait_for(event_id, PROJECTIONS, self._deps.limits.view_wait_s)
+        except Transient as late:
+            attempted = f"show {type(act).__name__} in all views"
+            why = f"it is done and recorded as event {event_id}, but {late.attempted} was in vain: {late.why}"
+            raise Transient(attempted, why, fix="read with min_event_id; do not act again", code=late.code) from late
+
+
+def _waits(request: web.Request) -> bool:
+    value = request.query.get("wait", "false")
+    if value not in ("true", "false"):
+        raise Problem("invalid_argument", f"wait={value[:40]!r} is neither true nor false")
+    return value == "true"
 
 
 def _bound(name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from kit.control_plane import ControlPlane
 from kit.errors import Transient
 from reconciler.cli import exits
 from reconciler.cli.main import main
+from reconciler.core.views import PROJECTIONS
 from tests.unit.cli.story import Story
 from tests.unit.server.test_openapi import DOCUMENT, answer_schema, check
 from tests.unit.server.world import World, serving, token_of
@@ -42,6 +44,32 @@ async def test_an_act_is_an_event_with_its_actor_and_reason_and_every_read_can_w
         assert event["payload"]["reason"] == "new disks"
         page = await world.get(f"/v1/status?min_event_id={document['event_id']}")
         assert [(each["subject"], each["actor"]) for each in page["acts"]] == [("node node-a", "operator:ops")]
+
+
+async def test_an_act_can_wait_until_every_view_shows_it_and_says_when_they_are_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as world:
+        await Story(world.log).site()
+        waited: list[int] = []
+        really = world.views.wait_for
+
+        async def wait_for(event_id: int, names: Iterable[str], timeout_s: float) -> None:
+            if set(names) != set(PROJECTIONS):
+                await really(event_id, names, timeout_s)
+                return
+            waited.append(event_id)
+            if len(waited) > 1:
+                raise Transient(f"wait {timeout_s:g} s", "it is at event 1", code="projection_timeout")
+
+        monkeypatch.setattr(world.views, "wait_for", wait_for)
+        status, document, _ = await post(world, f"{DRAIN}?wait=true", WHY)
+        assert (status, waited) == (200, [document["event_id"]])
+        status, late, _ = await post(world, f"{DRAIN}?wait=true", WHY)
+        assert (status, late["code"]) == (504, "projection_timeout")
+        assert f"it is done and recorded as event {document['event_id']}" in json.dumps(late)
+        assert (await post(world, f"{DRAIN}?wait=yes", WHY, key="key-00000009"))[0] == 400
+        assert world.log.events[-1].event_id == document["event_id"]
 
 
 async def test_the_same_key_is_one_act_and_another_body_is_refused() -> None:
