@@ -234,10 +234,10 @@ async def test_an_older_controller_serves_on_while_the_schema_is_handed_over(
         await superuser.execute("REASSIGN OWNED BY trueup_owner TO admin")
         load = Load(store)
         async with load.running():
-            await until(lambda: load.appended > 30 and load.reads > 5)
+            await until(lambda: load.appended > 10 and load.reads > 2, 60)
             assert len(await settle_ownership(settings.database_url)) > 20
             appended = load.appended
-            await until(lambda: load.appended > appended + 30)
+            await until(lambda: load.appended > appended + 10, 60)
         assert load.errors == []
         assert load.longest_s < 3
         assert await superuser.fetchval("SELECT count(*) FROM pg_class WHERE relowner = 'admin'::regrole") == 0
