@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kit.codec import to_json
 from reconciler.core.findings import Finding
-from reconciler.core.model import NO_PART, Kind, Origin, Resource, ResourceId
+from reconciler.core.model import NO_PART, Kind, Marks, Origin, Resource, ResourceId
 from reconciler.core.normalise import NORMALISERS
 from reconciler.core.schema import Checked, finding_at, pointer_join
 from reconciler.core.secret_file import ResolveSecret, SecretManifest, SecretRefusal
@@ -48,13 +48,17 @@ class Declared:
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
     """`broken`: identities that are declared here with mistakes, so that nobody calls them unknown as well.
-    `opaque`: some document could not even say what it declares."""
+    `opaque`: some document could not even say what it declares. `overlaid`: what overlays in it lie over;
+    `overlays_astray`: some overlay in it does not say over what. `blob`: the Git object id of the content."""
 
     path: str
     declared: tuple[Declared, ...] = ()
     broken: tuple[ResourceId, ...] = ()
     opaque: bool = False
     findings: tuple[Finding, ...] = ()
+    overlaid: tuple[ResourceId, ...] = ()
+    overlays_astray: bool = False
+    blob: str = ""
 
 
 def declare(
@@ -69,12 +73,29 @@ def declare(
 
     places = pack_places(checked.marks, origin.path)
     given = checked.document.get("spec", {})
+    marks = _marks(kind, checked, note)
     if kind == "secret":
         secret = SecretManifest(identity, given["values"], blob)
-        return Declared(Resource(identity, {}, origin), places, secret=secret), []
+        return (
+            (None, findings)
+            if findings
+            else (Declared(Resource(identity, {}, origin, marks), places, secret=secret), [])
+        )
     spec = to_json(NORMALISERS[kind](given, note))
     port = given["port"] if kind == "route" else 0
-    return (None, findings) if findings else (Declared(Resource(identity, spec, origin), places, port), [])
+    return (None, findings) if findings else (Declared(Resource(identity, spec, origin, marks), places, port), [])
+
+
+def _marks(kind: Kind, checked: Checked, note: Callable[[str, str, str, str], None]) -> Marks:
+    metadata = checked.document["metadata"]
+    protect, removal = metadata.get("protect", False), metadata.get("removal", "")
+    if removal and kind == "route":
+        message = "the removal of a route needs no confirmation: it goes with its manifest"
+        note("/metadata/removal", "removal_needless", message, "remove this line")
+    if protect and removal:
+        message = "it is protected, and its removal is confirmed: one of the two is not meant"
+        note("/metadata/removal", "protected_and_removed", message, "keep one of the two")
+    return Marks(protect, removal, nearest_mark(checked.marks, "/metadata/protect").line if protect else 0)
 
 
 def settle(file: ManifestFile, resolve: ResolveSecret) -> ManifestFile:

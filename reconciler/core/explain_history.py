@@ -101,7 +101,23 @@ def status_text(payload: Payload) -> str:
 
 def _applied(payload: Payload) -> str:
     changes = plural(len(payload.get("changes", ())), "change")
-    return f"commit {payload['commit'][:12]} applied, {changes}: {payload.get('subject', '')}"
+    except_for = "".join(f" except {held_text(each)}," for each in payload.get("held", ())[:_HELD_SHOWN])
+    return f"commit {payload['commit'][:12]} applied,{except_for} {changes}: {payload.get('subject', '')}"
+
+
+_HELD_SHOWN = 3
+
+
+def held_text(held: Payload) -> str:
+    """An app that a commit left as it was, with its first finding."""
+    who = f"app {name_of(held['app'])}" if held["app"] else "what cannot be read"
+    return f"{who}: {finding_text(held['findings'][0])}" if held["findings"] else who
+
+
+def _marked(payload: Payload) -> str:
+    said = "protected" if payload["protect"] else "not protected"
+    confirmed = ", its removal is confirmed" if payload["removal"] else ""
+    return f"{name_of(payload['resource_id'])} is {said} by its manifest{confirmed}"
 
 
 def _refused(payload: Payload) -> str:
@@ -186,6 +202,7 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "KIND.created": lambda p: f"{name_of(p['resource_id'])} created",
     "KIND.updated": _changed,
     "KIND.moved": lambda p: f"{name_of(p['resource_id'])} moved to another place in the tree",
+    "KIND.marked": _marked,
     "KIND.retained": lambda p: f"{name_of(p['resource_id'])} kept although its manifest is gone: {p['reason']}",
     "KIND.deleted": lambda p: f"{name_of(p['resource_id'])} deleted",
     "volume.placed": lambda p: f"{name_of(p['resource_id'])} has its home on {p['node_id']}",

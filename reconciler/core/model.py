@@ -52,6 +52,13 @@ class ResourceId:
             case _:
                 return f"{self.env}/{self.app}/{self.kind}/{self.name}"
 
+    @property
+    def owner(self) -> ResourceId | None:
+        """The app that it belongs to, an app to itself; None for an environment."""
+        if self.kind == "environment":
+            return None
+        return ResourceId(self.org, self.project, self.env, self.app, "app", self.app)
+
     @classmethod
     def parse(cls, text: str) -> ResourceId:
         org, project, env, app, kind, name = text.split("/")
@@ -70,12 +77,26 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What a manifest says about its own removal. `protect`: not before a commit took this away. `removal`: it may go,
+    data and all, once the manifest does. `protect_line`: where it is written, 0 when that is not known."""
+
+    protect: bool = False
+    removal: Literal["", "confirmed"] = ""
+    protect_line: int = field(default=0, compare=False)
+
+
+UNMARKED = Marks()
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """One manifest, validated and normalised. `spec` is the JSON form of one of the Spec classes below."""
 
     id: ResourceId
     spec: Mapping[str, Any]
     origin: Origin
+    marks: Marks = UNMARKED
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,25 +13,29 @@ The order of commands is safe to follow one by one:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kit.canonical import digest
 from reconciler.core.commands import DeclareResource, GitCommand, RemoveResource, RetainResource
 from reconciler.core.cross_checks import Tree
 from reconciler.core.findings import Finding, ordered
 from reconciler.core.model import KINDS, STATEFUL_KINDS, Origin, Resource, ResourceId
+from reconciler.core.removals import announced, renamings, retained_warning, same_meaning
 from reconciler.core.revisions import (
+    SIGNERS_MAX,
     Change,
     ChangeVerb,
     CommitInfo,
+    HeldApp,
     RevisionApplied,
+    Signature,
     Source,
     applied_command_id,
     revision_cause,
 )
-from reconciler.core.trailers import CONFIRM_DELETE, NOTHING_CONFIRMED, Confirmations
+from reconciler.core.signing.verdicts import SignedBy
+from reconciler.core.trailers import NOTHING_CONFIRMED, Confirmations
 
 RETAINED_REASON = "removed from Git without a confirmation"
 
@@ -71,13 +75,25 @@ def plan(
     base_commit: str = "",
     retained: Collection[ResourceId] = (),
     confirmations: Confirmations = NOTHING_CONFIRMED,
+    held: Collection[str] = (),
 ) -> Plan:
-    """`retained`: what the views show as kept although a former commit removed it."""
+    """`retained`: what the views show as kept although a former commit removed it. `held`: apps that are held back; the
+    head does not have them. Nothing happens to them, nor to the environments that they are in."""
     before = base.resources if base else {}
+    kept_envs = {ResourceId.parse(app).env for app in held if app}
+
+    def may_change(step: _Step) -> bool:
+        owner = step.resource_id.owner
+        return step.resource_id.env not in kept_envs if owner is None else str(owner) not in held
+
     declared = list(_declared(before, head.resources, retained))
-    gone = list(_gone(before, head.resources, retained, confirmations))
+    gone = list(filter(may_change, _gone(before, head.resources, retained, confirmations)))
     steps = _in_order(declared, gone, before, head.resources)
-    warnings = [_retained_warning(step) for step in steps if step.verb == "retain"]
+    warnings = [
+        *(retained_warning(step.resource_id, step.origin) for step in steps if step.verb == "retain"),
+        *renamings(before, head.resources, (step.resource_id for step in gone)),
+        *announced(head.resources[step.resource_id] for step in declared),
+    ]
     return Plan(
         source_id=source.source_id,
         commit=info.commit,
@@ -90,8 +106,18 @@ def plan(
     )
 
 
-def revision_of(planned: Plan, source: Source, info: CommitInfo, warnings: tuple[Finding, ...] = ()) -> RevisionApplied:
-    """The act of applying the plan, which goes with its commands. `warnings`: all of the commit's findings."""
+def revision_of(
+    planned: Plan,
+    source: Source,
+    info: CommitInfo,
+    warnings: tuple[Finding, ...] = (),
+    *,
+    held: tuple[HeldApp, ...] = (),
+    released: tuple[str, ...] = (),
+    signatures: Sequence[SignedBy] = (),
+) -> RevisionApplied:
+    """The act of applying the plan, which goes with its commands. `warnings`: all of the commit's findings.
+    `signatures`: newest first."""
     return RevisionApplied(
         command_id=applied_command_id(source.source_id, planned.base, info.commit),
         cause=revision_cause(source, info),
@@ -102,15 +128,13 @@ def revision_of(planned: Plan, source: Source, info: CommitInfo, warnings: tuple
         subject=info.subject,
         changes=planned.changes,
         findings=warnings,
+        held=held,
+        released=released,
+        signers=tuple(
+            Signature(each.commit, each.signer, each.kind, each.fingerprint) for each in signatures[:SIGNERS_MAX]
+        ),
+        signers_omitted=max(0, len(signatures) - SIGNERS_MAX),
     )
-
-
-def same_meaning(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Whether two specifications of one resource ask for the same. A secret's blob is where its values stand, not what
-    they are: the same values, encrypted anew, have the same version."""
-    if "version_id" in left and "version_id" in right:
-        return bool(left["version_id"] == right["version_id"] and list(left["keys"]) == list(right["keys"]))
-    return left == right
 
 
 def _declared(
@@ -122,6 +146,8 @@ def _declared(
             yield _Step("update" if identity in retained else "create", identity, resource.origin)
         elif not same_meaning(old.spec, resource.spec) or identity in retained:
             yield _Step("update", identity, resource.origin)
+        elif old.marks != resource.marks:
+            yield _Step("mark", identity, resource.origin)
         elif old.origin != resource.origin:
             yield _Step("move", identity, resource.origin)
 
@@ -138,6 +164,7 @@ def _gone(
             may_go = (
                 identity.kind not in STATEFUL_KINDS
                 or identity.short in confirmations.deletes
+                or resource.marks.removal == "confirmed"
                 or (identity.kind == "secret" and (identity.env, identity.app) not in apps)
             )
             yield _Step("delete" if may_go else "retain", identity, resource.origin)
@@ -201,19 +228,3 @@ def _command(step: _Step, after: Mapping[ResourceId, Resource], source: Source, 
 
 def _command_id(source: Source, info: CommitInfo, step: _Step) -> str:
     return "git-" + digest([source.source_id, info.commit, str(step.resource_id), step.verb], length=32)
-
-
-def _retained_warning(step: _Step) -> Finding:
-    identity = step.resource_id
-    kept = "its data is kept" if identity.kind == "volume" else "it is kept"
-    trailer = f"{CONFIRM_DELETE}: {identity.short}"
-    return Finding(
-        path=step.origin.path,
-        line=step.origin.line,
-        column=0,
-        pointer="",
-        code=f"{identity.kind}_retained",
-        message=f"{identity.short} is gone from Git; {kept} because nobody confirmed its removal",
-        fix=f"to remove it, push a commit (it may be empty) that ends with the line: {trailer}",
-        severity="warning",
-    )

@@ -6,8 +6,8 @@ into one atomic append: revision.applied with the resources' events, or revision
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from kit.canonical import digest
@@ -17,7 +17,26 @@ from reconciler.core.events import Cause
 from reconciler.core.findings import Finding
 from reconciler.core.model import ResourceId
 
-ChangeVerb = Literal["create", "update", "move", "delete", "retain"]
+ChangeVerb = Literal["create", "update", "move", "mark", "delete", "retain"]
+"""mark: only what a manifest says about its own removal changes."""
+OnError = Literal["hold-app", "refuse-commit"]
+HELD_FINDINGS_MAX = 10
+"""Of each app that is held back."""
+SIGNERS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The operator's, for one source; nothing in a repository changes them. `on_error`: what an error that is one app's
+    own does. A commit that deletes more than `deletions_max` resources, and more than `deletions_share` of all, has to
+    say how many."""
+
+    on_error: OnError = "hold-app"
+    deletions_max: int = 10
+    deletions_share: float = 0.20
+
+
+DEFAULT_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,7 @@ class Source:
     branch: str = "main"
     path: str = ""
     accepted_rewrite: str = ""
+    rules: Rules = DEFAULT_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +81,34 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldApp:
+    """An app (text of its `ResourceId`) that stays as it is live, because of errors that are its own. "" stands for
+    files that cannot be read and were never known to declare anything. `files`: those that cannot be read."""
+
+    app: str
+    findings: tuple[Finding, ...]
+    files: tuple[str, ...] = ()
+
+    @property
+    def short(self) -> str:
+        return ResourceId.parse(self.app).short if self.app else "what cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who signed a commit of a revision."""
+
+    commit: str
+    signer: str
+    kind: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class RevisionApplied:
-    """All of a commit, planned and guarded. `base`: the commit that was applied before, "" for none.
-    `findings`: warnings only."""
+    """All of a commit, planned and guarded, except for apps that are held back. `base`: the commit that was applied
+    before, "" for none. `findings`: warnings only. `released`: apps that the base held back and this commit does not.
+    `signers`: of its commits, newest first, at most SIGNERS_MAX."""
 
     command_id: str
     cause: Cause
@@ -74,6 +119,10 @@ class RevisionApplied:
     subject: str
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
+    held: tuple[HeldApp, ...] = ()
+    released: tuple[str, ...] = ()
+    signers: tuple[Signature, ...] = ()
+    signers_omitted: int = 0
 
     @property
     def revision_id(self) -> str:
@@ -110,9 +159,11 @@ class Submitted:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing was appended: a claim or an invariant of the live system stands against it (a hostname that another
-    source holds, say). The caller records the refusal with `refuse_revision`."""
+    source holds, say). `blamed`: app (text of its id) -> its findings, when every finding is some app's own; the caller
+    may hold those apps back and submit the rest. Else it records the refusal with `refuse_revision`."""
 
     findings: tuple[Finding, ...]
+    blamed: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
 
 
 class SubmitRevision(Protocol):

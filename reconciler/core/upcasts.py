@@ -60,12 +60,18 @@ def _environment_without_quota(payload: Payload) -> Payload:
     return {**payload, **specs}
 
 
+def _whole_revision(payload: Payload) -> Payload:
+    """Before version 2 a commit was applied whole or not at all, and nobody wrote down who had signed it."""
+    return {**payload, "held": [], "released": [], "signers": [], "signers_omitted": 0}
+
+
 UPCASTS = Upcasts(
     {
         ("app.unschedulable", 1): same,  # version 2 knows the reasons of quotas
         ("deployment.created", 1): same,  # version 2 knows the reasons hold and hold_ended
         ("environment.created", 1): _environment_without_quota,
         ("environment.updated", 1): _environment_without_quota,
+        ("revision.applied", 1): _whole_revision,
     }
 )
 """Of this version of trueup."""

@@ -8,7 +8,7 @@ from kit import logs
 from kit.errors import Bug, Refusal, Transient
 from reconciler.core.commands import Append, Appended, Conflict, Fence, GitCommand
 from reconciler.core.decide import quotas, sources
-from reconciler.core.decide.git import GitState, claim_finding, decide_refused, decide_revision
+from reconciler.core.decide.git import GitState, claim_refusal, decide_refused, decide_revision
 from reconciler.core.events import Cause
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
 from reconciler.handlers.appending import (
@@ -60,9 +60,8 @@ class RevisionHandlers(Appending):
                 raise lease_lost(attempted, conflict)
             if conflict is None:
                 return Submitted(max(result.last_event_id for result in results if isinstance(result, Appended)))
-            finding = claim_finding(conflict, decision)
-            if finding is not None:
-                return Refused((finding,))
+            if (refused := claim_refusal(conflict, decision)) is not None:
+                return refused
             _log.info("revision decided anew", revision_id=revision.revision_id, why=why_of(conflict))
         raise busy(attempted)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from reconciler.core.commands import DeclareResource, RemoveResource, RetainResource
 from reconciler.core.cross_checks import Tree
 from reconciler.core.model import KINDS, NO_PART, STATEFUL_KINDS, Kind, Origin, Resource, ResourceId
-from reconciler.core.planner import Plan, plan, same_meaning
+from reconciler.core.planner import Plan, plan
+from reconciler.core.removals import same_meaning
 from reconciler.core.revisions import CommitInfo, Source
 from reconciler.core.trailers import Confirmations
 

@@ -4,9 +4,11 @@ plans.
 A row lives from KIND.created to KIND.deleted; what is reported of a resource after that changes nothing. `status` is
 what is observed: of an app the state of its current deployment, of a volume what its node says, of a route `failed`
 when one edge says so and `active` when all do; "" before anything is known. `hold`: an operator keeps the app on
-another release than Git's (absent or null: nobody does). What the lifecycles of secret, volume and route do not allow
-is not folded. An app only repeats what its deployment says: a word that the deployment may not say puts that into
-quarantine (view `deployments`), and leaves the app as it was.
+another release than Git's (absent or null: nobody does). `held_back`: the applied commit left the app as it was, and
+why (absent or null: it did not). `protect`, `removal`: what the manifest says about its own removal (absent: nothing).
+What the lifecycles of secret, volume and route do not allow is not folded. An app only repeats what its deployment
+says: a word that the deployment may not say puts that into quarantine (view `deployments`), and leaves the app as it
+was.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from reconciler.core.model import KINDS, ResourceId
 from reconciler.core.projection import Doc, origin_of, require_version, stamped
 
 name = "resources"
-aggregate_types = frozenset({*KINDS, "deployment"})
+aggregate_types = frozenset({*KINDS, "deployment", "revision"})
 
 _OF_KIND: Mapping[str, Mapping[str, Any]] = {
     "app": {"release_id": "", "deployment_id": "", "unschedulable": {}},
@@ -34,6 +36,9 @@ _DEPLOYMENT_EVENTS = frozenset({"deployment.created", "deployment.status_changed
 def keys(event: Event) -> frozenset[str]:
     if event.aggregate_type in KINDS:
         return frozenset({event.aggregate_id})
+    if event.event_type == "revision.applied":
+        held = (each["app"] for each in event.payload.get("held", ()))
+        return frozenset({*filter(None, held), *event.payload.get("released", ())})
     return frozenset({event.payload["app"]}) if event.event_type in _DEPLOYMENT_EVENTS else frozenset()
 
 
@@ -41,6 +46,8 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     require_version(event)
     if event.event_type in _DEPLOYMENT_EVENTS:
         return None if row is None else _deployment(row, event)
+    if event.event_type == "revision.applied":
+        return None if row is None else _revision(key, row, event)
     kind, _, what = event.event_type.partition(".")
     if kind == "secret":
         _require_secret(row, what, event)
@@ -136,6 +143,19 @@ def _hold_ended(row: Doc, event: Event) -> Doc:
     return {"hold": None}
 
 
+def _marked(row: Doc, event: Event) -> Doc:
+    """Said by the manifest, so its origin is where it says it."""
+    told = event.payload
+    return {"protect": told["protect"], "removal": told["removal"], "origin": origin_of(event)}
+
+
+def _revision(key: str, row: Doc, event: Event) -> Doc:
+    """Whether the commit holds the app back; None once one applies to it."""
+    held = next((each for each in event.payload.get("held", ()) if each["app"] == key), None)
+    why = held and {"source_id": event.payload["source_id"], "commit": event.payload["commit"], **held}
+    return stamped(row, event, {"held_back": why}, own=False)
+
+
 def _hold_state(row: Doc) -> str:
     return "held" if row.get("hold") else ""
 
@@ -156,6 +176,7 @@ def _deployment(row: Doc, event: Event) -> Doc:
 _CHANGES: Mapping[str, Callable[[Doc, Event], Doc]] = {
     "updated": _updated,
     "moved": _moved,
+    "marked": _marked,
     "retained": _retained,
     "placed": _placed,
     "status_changed": _status_changed,

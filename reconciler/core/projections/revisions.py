@@ -1,6 +1,7 @@
 """View `revisions`: every commit that was looked at, SOURCE@COMMIT. Read by the Git loop, the status and `explain`.
 
-Each event is named after the state that it leads to: `lifecycles.REVISION`.
+Each event is named after the state that it leads to: `lifecycles.REVISION`. `held`: the apps that an applied commit
+left as they were, and why.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """View `sources`: the Git sources and the commits they are at. Read by the Git loop and the status.
 
 `suspended` (absent: never) and `suspension_seq`, the version of its suspension: a revision is applied only if that has
-not moved since it was decided.
+not moved since it was decided. `held_back`: app -> unreadable files, of the applied commit ("" for an unknown app;
+absent before version 2 of revision.applied).
 """
 
 from __future__ import annotations
@@ -39,4 +40,6 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     commit = event.payload["commit"]
     if event.event_type == "revision.refused":
         return stamped(row, event, {"refused_commit": commit, "refused_event_id": event.event_id}, own=False)
-    return stamped(row, event, {"applied_commit": commit, "refused_commit": "", "refused_event_id": 0}, own=False)
+    held_back = {each["app"]: each["files"] for each in event.payload.get("held", ())}
+    applied = {"applied_commit": commit, "refused_commit": "", "refused_event_id": 0, "held_back": held_back}
+    return stamped(row, event, applied, own=False)

@@ -16,7 +16,7 @@ from reconciler.core.commands import (
     RemoveResource,
     RetainResource,
 )
-from reconciler.core.decide.git import GitState, claim_finding, decide_refused, decide_revision
+from reconciler.core.decide.git import GitState, claim_refusal, decide_refused, decide_revision
 from reconciler.core.events import Cause
 from reconciler.core.findings import Finding
 from reconciler.core.model import Origin, Resource, ResourceId
@@ -197,7 +197,8 @@ def test_a_claim_of_somebody_else_is_told_to_the_author() -> None:
     assert isinstance(decision, tuple)
     owner = "acme/blog/prod/blog/route/web"
     conflict = Conflict(decision[1].command_id, "claim", "hostname:taken.example:443", "x", owner)
-    assert claim_finding(conflict, decision) == Finding(
+    refused = claim_refusal(conflict, decision)
+    wanted = Finding(
         "routes/web.yaml",
         4,
         0,
@@ -206,7 +207,8 @@ def test_a_claim_of_somebody_else_is_told_to_the_author() -> None:
         f"taken.example:443 belongs to {owner}",
         "choose another hostname or listen port",
     )
-    assert claim_finding(replace(conflict, kind="version"), decision) is None
+    assert refused == Refused((wanted,), {str(app_id()): (wanted,)}), "it is the route's app that cannot have it"
+    assert claim_refusal(replace(conflict, kind="version"), decision) is None
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (True, True)])

@@ -17,6 +17,7 @@ from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.findings import errors
 from reconciler.core.language.documents import parse_file
 from reconciler.core.manifest import Scope, read_file, read_files
+from reconciler.core.model import UNMARKED
 from reconciler.vault import resolve_offline
 
 GOLDEN = Path(__file__).parents[3] / "schemas" / "golden" / "manifest"
@@ -42,10 +43,11 @@ def expect(path: Path, found: Any) -> None:
 def test_accepted(path: Path) -> None:
     assembled = read(path)
     assert not assembled.findings
-    expect(
-        path,
-        {str(key): {"spec": each.spec, "line": each.origin.line} for key, each in assembled.tree.resources.items()},
-    )
+    found: dict[str, Any] = {}
+    for key, each in assembled.tree.resources.items():
+        marks = {} if each.marks == UNMARKED else {"marks": to_json(each.marks)}
+        found[str(key)] = {"spec": each.spec, "line": each.origin.line, **marks}
+    expect(path, found)
 
 
 @pytest.mark.parametrize("path", REJECTED, ids=lambda path: path.stem)

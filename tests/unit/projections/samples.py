@@ -95,6 +95,7 @@ def _resource_payloads() -> dict[str, dict[str, Any]]:
         found[f"{kind}.created"] = {**named, "spec": SPECS[kind]}
         found[f"{kind}.updated"] = {**named, "spec": SPECS[kind], "previous_spec": SPECS[kind]}
         found[f"{kind}.moved"] = named
+        found[f"{kind}.marked"] = {**named, "protect": True, "removal": ""}
         found[f"{kind}.deleted"] = {**named, "node_id": "node-a"} if kind == "volume" else named
         if kind in ("volume", "secret"):
             found[f"{kind}.retained"] = {**named, "reason": "the removal is not confirmed"}
@@ -116,6 +117,10 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         **REVISION,
         "changes": [{"verb": "create", "resource_id": APP, "path": "apps/site.yaml", "line": 1}],
         "findings": [],
+        "held": [{"app": "acme/shop/prod/blog/app/blog", "findings": [FINDING], "files": ["apps/blog.yaml"]}],
+        "released": ["acme/shop/prod/wiki/app/wiki"],
+        "signers": [{"commit": "c0ffee00", "signer": "ann", "kind": "ssh", "fingerprint": "SHA256:abc"}],
+        "signers_omitted": 0,
     },
     "revision.converged": {"source_id": "shop", "commit": "c0ffee00", "seconds": 12.5},
     "volume.placed": {"resource_id": VOLUME, "node_id": "node-a"},
@@ -295,7 +300,8 @@ def new_event(event_type: str, **changes: Any) -> NewEvent:
     payload = {**PAYLOADS[event_type], **changes}
     kind = event_type.partition(".")[0]
     if kind == "revision":
-        return NewEvent(kind, f"{payload['source_id']}@{payload['commit']}", event_type, payload)
+        revision_id = f"{payload['source_id']}@{payload['commit']}"
+        return NewEvent(kind, revision_id, event_type, payload, newest_version(event_type))
     version = newest_version(event_type)
     return NewEvent(kind, payload[_ID_FIELD.get(kind, "resource_id")], event_type, payload, version)
 

@@ -14,7 +14,7 @@ from kit.errors import Refusal
 from kit.wire import MACHINE_OVERHEAD_BYTES, Endpoint, Enrolment, InstanceReport, InstanceStatus, Port
 from reconciler.core.acts import Act, Order
 from reconciler.core.commands import Append, Appended, Conflict, DeclareResource, GitCommand, RemoveResource
-from reconciler.core.decide.git import GitState, claim_finding, decide_revision
+from reconciler.core.decide.git import GitState, claim_refusal, decide_revision
 from reconciler.core.decide.instances import Known, decide_report
 from reconciler.core.decide.nodes import decide_enrolment, decide_node_state
 from reconciler.core.decide.sources import decide_source
@@ -147,9 +147,9 @@ class World:
             return decision
         conflict = self.try_append(decision)
         if conflict is not None:
-            finding = claim_finding(conflict, decision)
-            assert finding is not None, conflict
-            return Refused((finding,))
+            refused = claim_refusal(conflict, decision)
+            assert refused is not None, conflict
+            return refused
         return None
 
     def report(self, instance_id: str, status: str, **more: Any) -> None:

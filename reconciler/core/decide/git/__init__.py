@@ -1,6 +1,10 @@
 """What a commit asks for, as one batch of appends. Called by `reconciler.handlers`."""
 
-from reconciler.core.decide.git.revision import claim_finding, decide_refused, decide_revision
+from reconciler.core.decide.git.revision import (
+    claim_refusal,
+    decide_refused,
+    decide_revision,
+)
 from reconciler.core.decide.git.state import GitState
 
-__all__ = ["GitState", "claim_finding", "decide_refused", "decide_revision"]
+__all__ = ["GitState", "claim_refusal", "decide_refused", "decide_revision"]

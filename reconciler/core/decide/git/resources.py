@@ -1,8 +1,9 @@
 """One resource: declared, removed or retained. Called by `revision`.
 
 A declaration that equals what is there makes no event; one that differs only in its path or line makes KIND.moved.
-Anything else is KIND.created or KIND.updated. A resource belongs to the source that created it, for as long as it
-lives: the claim "resource" keeps another source from taking it, and a route claims its listener.
+Anything else is KIND.created or KIND.updated; what a manifest says about its own removal is KIND.marked beside it. A
+resource belongs to the source that created it, for as long as it lives: the claim "resource" keeps another source from
+taking it, and a route claims its listener.
 """
 
 from __future__ import annotations
@@ -16,20 +17,28 @@ from reconciler.core.decide.git.state import Doc, GitState, resource_event
 from reconciler.core.events import NewEvent
 from reconciler.core.findings import Finding
 from reconciler.core.lifecycles import SECRET, allowed, secret_state
-from reconciler.core.model import ResourceId
+from reconciler.core.model import Resource, ResourceId
 
 
 def declare(state: GitState, command: DeclareResource) -> tuple[NewEvent, ...]:
     resource = command.resource
     row = state.resources.get(str(resource.id))
+    marked = _marked(row or {}, resource)
     if row is None:
-        return (resource_event(resource.id, "created", spec=resource.spec),)
+        return (resource_event(resource.id, "created", spec=resource.spec), *marked)
     if row["spec"] != resource.spec or row.get("retained"):
-        return (resource_event(resource.id, "updated", spec=resource.spec, previous_spec=row["spec"]),)
+        return (resource_event(resource.id, "updated", spec=resource.spec, previous_spec=row["spec"]), *marked)
     origin = row.get("origin") or {}
     if (origin.get("path"), origin.get("line")) != (resource.origin.path, resource.origin.line):
-        return (resource_event(resource.id, "moved"),)
-    return ()
+        return (resource_event(resource.id, "moved"), *marked)
+    return marked
+
+
+def _marked(row: Doc, resource: Resource) -> tuple[NewEvent, ...]:
+    marks = resource.marks
+    if (bool(row.get("protect")), row.get("removal") or "") == (marks.protect, marks.removal):
+        return ()
+    return (resource_event(resource.id, "marked", protect=marks.protect, removal=marks.removal),)
 
 
 def remove(state: GitState, command: RemoveResource) -> tuple[NewEvent, ...]:
@@ -78,21 +87,33 @@ def ownership_finding(state: GitState, resource_id: ResourceId, source_id: str, 
     )
 
 
-def listener_finding(state: GitState, command: DeclareResource, gone: frozenset[str]) -> Finding | None:
-    """tcp_raw owns its listen port: no other route may use the same port. `gone`: ids that this revision removes."""
-    resource = command.resource
-    for text, row in state.resources.items():
-        if row["kind"] != "route" or text in gone or text == str(resource.id):
-            continue
-        same_port = row["spec"]["listen_port"] == resource.spec["listen_port"]
-        if same_port and "tcp_raw" in (row["spec"]["protocol"], resource.spec["protocol"]):
-            return Finding(
-                path=resource.origin.path,
-                line=resource.origin.line,
-                column=0,
-                pointer="/spec/listenPort",
-                code="listen_port_taken",
-                message=f"port {resource.spec['listen_port']} is used by {text}; tcp_raw shares its port with none",
-                fix="choose another listenPort",
+class Listeners:
+    """Which hostnames and ports live routes have. `gone`: ids of routes that this revision removes or declares."""
+
+    def __init__(self, state: GitState, gone: frozenset[str]) -> None:
+        self._routes: dict[tuple[str, int], str] = {}
+        self._ports: dict[int, str] = {}
+        self._raw: dict[int, str] = {}
+        for text, row in state.resources.items():
+            if row["kind"] == "route" and text not in gone:
+                hostname, port = row["spec"]["hostname"], row["spec"]["listen_port"]
+                self._routes[(hostname, port)] = self._ports[port] = text
+                if row["spec"]["protocol"] == "tcp_raw":
+                    self._raw[port] = text
+
+    def finding(self, route: Resource) -> Finding | None:
+        """A hostname and listen port belong to one route; tcp_raw has its listen port for itself. The claims would say
+        it too, but one at a time."""
+        hostname, port = route.spec["hostname"], route.spec["listen_port"]
+        place, code = route.origin, "listen_port_taken"
+        holder = (self._ports if route.spec["protocol"] == "tcp_raw" else self._raw).get(port)
+        if holder:
+            message, fix = (
+                f"port {port} is used by {holder}; tcp_raw shares its port with none",
+                "choose another listenPort",
             )
-    return None
+            return Finding(place.path, place.line, 0, "/spec/listenPort", code, message, fix)
+        if holder := self._routes.get((hostname, port)):
+            message, fix = f"{hostname}:{port} belongs to {holder}", "choose another hostname or listen port"
+            return Finding(place.path, place.line, 0, "/spec/hostname", "hostname_taken", message, fix)
+        return None

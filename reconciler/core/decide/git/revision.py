@@ -7,7 +7,7 @@ can swap their hostnames in one commit. The same revision over the same state gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kit.canonical import digest
 from kit.codec import to_json
@@ -24,10 +24,10 @@ from reconciler.core.commands import (
 )
 from reconciler.core.decide.git import resources, rollouts
 from reconciler.core.decide.git.state import GitState
-from reconciler.core.events import NewEvent
+from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.findings import Finding, ordered
 from reconciler.core.lifecycles import REVISION, allowed
-from reconciler.core.model import ResourceId
+from reconciler.core.model import KINDS, ResourceId
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused
 
 
@@ -35,14 +35,27 @@ def decide_revision(
     state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]
 ) -> tuple[Append, ...] | Refused:
     """The batch, or why the revision is refused as a whole."""
-    findings = (*_illegal(state, revision), *_findings(state, revision, commands))
-    if findings:
-        return Refused(ordered(findings))
+    if illegal := _illegal(state, revision):
+        return Refused(illegal)
+    if refused := _refused([*_findings(state, revision, commands)]):
+        return refused
     removed = [str(command.resource_id) for command in commands if isinstance(command, RemoveResource)]
     declared = [command for command in commands if isinstance(command, DeclareResource)]
     rolled = rollouts.rolled_apps(state, declared, removed)
     parts = [(command, _events(state, revision, command, rolled)) for command in commands]
     return _batch(state, revision, [(command, events) for command, events in parts if events], commands)
+
+
+def _refused(found: Sequence[tuple[ResourceId, Finding]]) -> Refused | None:
+    """Every finding is about a resource; one about an environment is nobody's own."""
+    if not found:
+        return None
+    blamed: dict[str, tuple[Finding, ...]] = {}
+    for identity, finding in found:
+        app = str(identity.owner)
+        blamed[app] = (*blamed.get(app, ()), finding)
+    all_owned = all(identity.owner for identity, _ in found)
+    return Refused(ordered(finding for _, finding in found), blamed if all_owned else {})
 
 
 def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
@@ -55,13 +68,15 @@ def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
     return Append(revision.command_id, digest(payload), revision.cause, (event,), expected={})
 
 
-def claim_finding(conflict: Conflict, batch: Sequence[Append]) -> Finding | None:
+def claim_refusal(conflict: Conflict, batch: Sequence[Append]) -> Refused | None:
     """What the author of the commit is told about a claim that somebody else holds, or a quota. None for any other."""
     if conflict.kind not in ("claim", "quota"):
         return None
-    cause = next(append.cause for append in batch if append.command_id == conflict.command_id)
+    append = next(append for append in batch if append.command_id == conflict.command_id)
+    about = next((each.aggregate_id for each in append.events if each.aggregate_type in KINDS), "")
     code, message, fix = _said_of_claim(conflict)
-    return Finding(cause.path, cause.line, 0, "", code, message, fix)
+    finding = Finding(append.cause.path, append.cause.line, 0, "", code, message, fix)
+    return _refused([(ResourceId.parse(about), finding)]) if about else Refused((finding,))
 
 
 def _said_of_claim(conflict: Conflict) -> tuple[str, str, str]:
@@ -134,8 +149,16 @@ def _append(
 
 def _applied(state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand], freed: set[Claim]) -> Append:
     changes = [change.document() for change in revision.changes]
-    payload = {**_about(revision), "changes": changes, "findings": to_json(revision.findings)}
-    event = NewEvent("revision", revision.revision_id, "revision.applied", payload)
+    payload = {
+        **_about(revision),
+        "changes": changes,
+        "findings": to_json(revision.findings),
+        "held": to_json(revision.held),
+        "released": list(revision.released),
+        "signers": to_json(revision.signers),
+        "signers_omitted": revision.signers_omitted,
+    }
+    event = NewEvent("revision", revision.revision_id, "revision.applied", payload, newest_version("revision.applied"))
     return Append(
         command_id=_command_id(state, revision, ""),
         body_hash=digest([payload, [_body(command) for command in commands]]),
@@ -186,22 +209,24 @@ def _illegal(state: GitState, revision: RevisionApplied) -> tuple[Finding, ...]:
     return (Finding("", 0, 0, "", "transition_invalid", message, "push another commit"),)
 
 
-def _findings(state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]) -> tuple[Finding, ...]:
+def _findings(
+    state: GitState, revision: RevisionApplied, commands: Sequence[GitCommand]
+) -> Iterator[tuple[ResourceId, Finding]]:
     gone = frozenset(str(command.resource_id) for command in commands if isinstance(command, RemoveResource))
     moved = frozenset(
         str(command.resource.id)
         for command in commands
         if isinstance(command, DeclareResource) and command.resource.id.kind == "route"
     )
-    found = []
+    listeners = resources.Listeners(state, gone | moved)
     for command in commands:
-        cause = command.cause
-        found.append(
-            resources.ownership_finding(state, _resource_id(command), revision.source_id, cause.path, cause.line)
-        )
-        if isinstance(command, DeclareResource) and command.resource.id.kind == "route":
-            found.append(resources.listener_finding(state, command, gone | moved))
-    return tuple(finding for finding in found if finding is not None)
+        identity, cause = _resource_id(command), command.cause
+        found = resources.ownership_finding(state, identity, revision.source_id, cause.path, cause.line)
+        if found is not None:
+            yield identity, found
+        elif isinstance(command, DeclareResource) and identity.kind == "route":
+            taken = listeners.finding(command.resource)
+            yield from [(identity, taken)] if taken else []
 
 
 def _key(event: NewEvent) -> tuple[str, str]:
