@@ -156,6 +156,7 @@ class Controller:
             branch=settings.branch,
             path=settings.path,
             accepted_rewrite=settings.accepted_rewrite,
+            rules=settings.rules,
         )
         clone = BareClone(settings.state, self._source)
         self._handlers = Handlers(store.log, store.views, ids, clock)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from kit import logs
 from kit.settings import setting
 from reconciler.core.quota_words import parse_limits
+from reconciler.core.revisions import DEFAULT_RULES, OnError, Rules
 from reconciler.forges.settings import KINDS, ForgeSettings
 
 
@@ -30,6 +32,18 @@ def _check_forge(value: str) -> str:
 
 def _check_log_format(value: str) -> str:
     return "" if value in ("auto", "json", "text") else f"expected auto, json or text, found {value!r}"
+
+
+def _check_on_error(value: str) -> str:
+    return "" if value in get_args(OnError) else f"expected {' or '.join(get_args(OnError))}, found {value!r}"
+
+
+def _check_count(value: int) -> str:
+    return "" if 0 <= value <= 1_000_000 else f"expected between 0 and 1000000, found {value}"
+
+
+def _check_share(value: float) -> str:
+    return "" if 0 <= value <= 1 else f"expected between 0 and 1, found {value}"
 
 
 def _check_quota(value: str) -> str:
@@ -77,6 +91,21 @@ class ControllerSettings:
         "TOML file that says who may sign commits (docs/SIGNERS.md); without it signatures are not looked at",
         default=None,
     )
+    on_error: OnError = setting(
+        "what an error that is one app's own does: hold-app (the rest of the commit is applied) or refuse-commit",
+        default="hold-app",
+        check=_check_on_error,
+    )
+    deletions_max: int = setting(
+        "a commit that deletes more resources, and a larger share, has to say how many",
+        default=DEFAULT_RULES.deletions_max,
+        check=_check_count,
+    )
+    deletions_share: float = setting(
+        "the share of all resources for that, from 0 to 1",
+        default=DEFAULT_RULES.deletions_share,
+        check=_check_share,
+    )
     org: str = setting("organisation that the source declares for", default="default")
     project: str = setting("project that the source declares for", default="default")
     org_quota: str = setting(
@@ -107,6 +136,10 @@ class ControllerSettings:
     drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=_check_interval)
     log_level: str = setting("debug, info, warning or error", default="info")
     log_format: logs.Format = setting("auto, json or text", default="auto", check=_check_log_format)
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.on_error, self.deletions_max, self.deletions_share)
 
     @property
     def source_forge(self) -> ForgeSettings:

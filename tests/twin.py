@@ -36,9 +36,11 @@ class MemoryLog:
         self._grown = asyncio.Event()
 
     async def append(self, batch: Sequence[Append], *, atomic: bool = True) -> list[AppendResult]:
-        placement = place(batch, self._known)
+        known = self._known.copy() if atomic else self._known
+        placement = place(batch, known)
         if atomic and placement.conflicts:
             return nothing_appended(placement.results)
+        self._known = known
         for placed in placement.events:
             new = placed.event
             self.events.append(

@@ -33,20 +33,37 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The tree holds every resource that is good in itself; it may only be applied when no finding is an error."""
+    """The tree holds every resource that is good in itself; it may only be applied when no finding is an error.
+    `files`, `more`: what it was made of. `faults`: the findings of the cross-checks."""
 
     tree: Tree
     findings: tuple[Finding, ...]
+    files: tuple[ManifestFile, ...] = ()
+    more: tuple[Finding, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
-def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = ()) -> Assembled:
-    """`more`: what the walk through the tree found."""
-    files = sorted(files, key=lambda file: file.path)
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`about`: the resource that the finding is about; then the other one, if two claim the same. `claim`: what of
+    their specifications that is."""
+
+    finding: Finding
+    about: tuple[ResourceId, ...]
+    claim: tuple[tuple[str, Any], ...] = ()
+
+
+def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = (), *, strict: bool = False) -> Assembled:
+    """`more`: what the walk through the tree found. `strict`: what only an unreadable file may declare is unknown."""
+    files = tuple(sorted(files, key=lambda file: file.path))
+    more = tuple(more)
     if (count := sum(len(file.declared) for file in files)) > RESOURCES_MAX:
         return Assembled(Tree(), (too_many_resources(count),))
-    joining = _Joining(files)
+    joining = _Joining(files, strict)
     joining.run()
-    return Assembled(Tree(joining.resources), ordered([*joining.findings, *more]))
+    found = [finding for file in files for finding in file.findings]
+    findings = ordered([*found, *(fault.finding for fault in joining.faults), *more])
+    return Assembled(Tree(joining.resources), findings, files, more, tuple(joining.faults))
 
 
 def too_many_resources(count: int) -> Finding:
@@ -55,11 +72,11 @@ def too_many_resources(count: int) -> Finding:
 
 
 class _Joining:
-    def __init__(self, files: Sequence[ManifestFile]) -> None:
-        self.findings = [finding for file in files for finding in file.findings]
+    def __init__(self, files: Sequence[ManifestFile], strict: bool) -> None:
+        self.faults: list[Fault] = []
         self._declared: dict[ResourceId, Declared] = {}
         self._broken = {identity for file in files for identity in file.broken}
-        self._opaque = any(file.opaque for file in files)
+        self._opaque = not strict and any(file.opaque for file in files)
         self._names: dict[tuple[str, str, str], list[str]] = {}
         for file in files:
             for each in file.declared:
@@ -178,25 +195,32 @@ class _Joining:
         for _, each in sorted(self._declared.items()):
             if each.resource.id.kind == "route":
                 by_port.setdefault(each.resource.spec["listen_port"], []).append(each)
-        for port, routes in by_port.items():
+        for routes in by_port.values():
             raw = next((each for each in routes if each.resource.spec["protocol"] == "tcp_raw"), None)
             first: dict[str, Declared] = {}
             for each in routes:
                 other = first.setdefault(each.resource.spec["hostname"], each)
                 if other is not each:
-                    what = f"{each.resource.spec['hostname']}:{port}"
-                    self._clash(each, other, "/spec/hostname", "hostname_twice", what)
+                    self._clash(each, other, "hostname_twice", "hostname", "listen_port")
                 elif raw is not None and raw is not each:
-                    self._clash(each, raw, "/spec/listenPort", "listen_port_taken", f"the raw port {port}")
+                    self._clash(each, raw, "listen_port_taken", "listen_port")
 
-    def _clash(self, each: Declared, other: Declared, pointer: str, code: str, what: str) -> None:
-        origin = other.resource.origin
+    def _clash(self, each: Declared, other: Declared, code: str, *names: str) -> None:
+        origin, spec = other.resource.origin, each.resource.spec
+        by_name = names[0] == "hostname"
+        what = f"{spec['hostname']}:{spec['listen_port']}" if by_name else f"the raw port {spec['listen_port']}"
+        pointer = "/spec/hostname" if by_name else "/spec/listenPort"
         message = f"{what} belongs to {other.resource.id.short} at {origin.path}:{origin.line}"
-        self._note(each, pointer, code, message, "choose another, or remove one of the routes")
+        finding = _found(each, pointer, code, message, "choose another, or remove one of the routes")
+        claim = tuple((name, spec[name]) for name in names)
+        self.faults.append(Fault(finding, (each.resource.id, other.resource.id), claim))
 
     def _note(self, each: Declared, pointer: str, code: str, message: str, fix: str) -> None:
-        mark = place_of(each, pointer)
-        self.findings.append(finding_at(mark, each.resource.origin.path, pointer, code, message, fix))
+        self.faults.append(Fault(_found(each, pointer, code, message, fix), (each.resource.id,)))
+
+
+def _found(each: Declared, pointer: str, code: str, message: str, fix: str) -> Finding:
+    return finding_at(place_of(each, pointer), each.resource.origin.path, pointer, code, message, fix)
 
 
 def _sibling(identity: ResourceId, kind: Kind, name: str) -> ResourceId:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
-from reconciler.core.cross_checks import Tree
+from reconciler.core.cross_checks import Assembled
 from reconciler.core.declared import Scope
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.guards import check
-from reconciler.core.model import Origin, Resource, ResourceId
+from reconciler.core.isolation import Isolated, isolate
 from reconciler.core.planner import Plan, plan
-from reconciler.core.revisions import CommitInfo, Source
+from reconciler.core.revisions import CommitInfo, HeldApp, Source
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.core.signing.verdicts import SignedBy
 from reconciler.core.trailers import read_confirmations
 from reconciler.git.addresses import path_parts
+from reconciler.git.applied import Applied, Row
 from reconciler.git.objects import Objects, ObjectStore
 from reconciler.git.reading_ended import ReadingEnded
 from reconciler.git.signatures import Checked, SignatureCheck
@@ -31,19 +32,20 @@ from reconciler.git.tree_reader import TreeReader
 REWRITE_DIGITS_MIN = 12
 """Of the commit that an operator accepts: enough to mean one commit."""
 
-Row = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """`plan` is None when there was no way to make one. With errors among `findings` it must not be carried out.
-    `signatures`: the good ones of the commits since the base, newest first; empty when none are asked for."""
+    `signatures`: the good ones of the commits since the base, newest first; empty when none are asked for. `held`: the
+    apps that stay as they are live; `released`: those that did so until now."""
 
     info: CommitInfo
     base: str
     plan: Plan | None
     findings: tuple[Finding, ...]
     signatures: tuple[SignedBy, ...] = ()
+    held: tuple[HeldApp, ...] = ()
+    released: tuple[str, ...] = ()
 
 
 def reader_for(source: Source, objects: ObjectStore, resolve: ResolveSecret) -> TreeReader:
@@ -60,42 +62,67 @@ def judge(
     head: str,
     base: str,
     rows: Iterable[Row] = (),
+    held: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    blamed: Mapping[str, tuple[Finding, ...]] = MappingProxyType({}),
     signatures: SignatureCheck | None = None,
 ) -> Judged:
-    """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`.
-    `signatures`: None when none are asked for."""
-    rows = list(rows)
+    """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`. `held`: the
+    apps that the base holds back, each with the files that could not be read. `blamed`: what the live system has
+    against apps of this very commit. `signatures`: None when none are asked for."""
     found = objects.commit(head)
     info = CommitInfo(head, found.author, found.subject)
     readable = bool(base) and objects.has(base)
-    if base and not _accepts_rewrite(source, head) and not (readable and objects.descends(head, base)):
-        return Judged(info, base, None, (_rewritten(source, head, base),))
     accepted = _accepts_rewrite(source, head)
+    if base and not accepted and not (readable and objects.descends(head, base)):
+        return Judged(info, base, None, (_rewritten(source, head, base),))
     checked = _checked(signatures, objects, base=base if readable else "", head=head, answered_for=accepted)
     if errors(checked.findings):
         return Judged(info, base, None, checked.findings, checked.signatures)
-    before = _applied(reader, base if readable else "", rows) if base else None
     try:
+        applied = Applied.read(reader, base, list(rows), held, readable=readable)
         after = reader.read(head)
     except ReadingEnded as ended:
         return Judged(info, base, None, ordered([*checked.findings, ended.finding]), checked.signatures)
-    if errors(after.findings):
-        return Judged(info, base, None, ordered([*checked.findings, *after.findings]), checked.signatures)
+    left = _what_is_left(source, after, applied, blamed, may_hold=not accepted)
+    if not isinstance(left, Isolated):
+        return Judged(info, base, None, ordered([*checked.findings, *left]), checked.signatures)
+    back = frozenset(each.app for each in left.held)
     confirmations = read_confirmations(objects.messages_since(base if readable else "", head))
+    before = applied.tree if base else None
     planned = plan(
         before,
-        after.tree,
+        left.tree,
         source=source,
         info=info,
         base_commit=base,
-        retained=_retained(rows),
+        retained=applied.retained,
         confirmations=confirmations,
+        held=back,
     )
-    refusals = check(planned, after.tree, source, confirmations)
-    envs = {change.resource_id.env for change in planned.changes}
+    refusals = check(planned, left.tree, source, confirmations, before, back)
+    envs = {change.resource_id.env for change in planned.changes} | (applied.envs(after) if back else frozenset())
     approved = signatures.missing_for_envs(checked, envs, source.path) if signatures else ()
-    findings = ordered([*checked.findings, *approved, *after.findings, *(refusals or planned.findings)])
-    return Judged(info, base, planned, findings, checked.signatures)
+    warnings = [each for each in after.findings if each.severity == "warning"]
+    findings = ordered([*checked.findings, *approved, *warnings, *(refusals or planned.findings)])
+    released = tuple(sorted(app for app in applied.held if app and app not in back))
+    return Judged(info, base, planned, findings, checked.signatures, left.held, released)
+
+
+def _what_is_left(
+    source: Source,
+    after: Assembled,
+    applied: Applied,
+    blamed: Mapping[str, tuple[Finding, ...]],
+    *,
+    may_hold: bool,
+) -> Isolated | tuple[Finding, ...]:
+    """`may_hold`: not when an operator lets another history in, where what a held app needs may not be."""
+    if not errors(after.findings) and not blamed:
+        return Isolated(after.tree, ())
+    if source.rules.on_error != "hold-app" or not may_hold:
+        return (*after.findings, *(finding for findings in blamed.values() for finding in findings))
+    found = isolate(after, applied.situation(blamed))
+    return found if isinstance(found, Isolated) else (*after.findings, *found)
 
 
 def _checked(
@@ -113,35 +140,6 @@ def _accepts_rewrite(source: Source, head: str) -> bool:
 def rows_of(source: Source, resources: Mapping[str, Row]) -> list[Row]:
     """Of the view `resources`, what the source declared."""
     return [row for row in resources.values() if (row.get("origin") or {}).get("source_id") == source.source_id]
-
-
-def _retained(rows: Iterable[Row]) -> frozenset[ResourceId]:
-    return frozenset(ResourceId.parse(row["resource_id"]) for row in rows if row.get("retained"))
-
-
-def _applied(reader: TreeReader, base: str, rows: Iterable[Row]) -> Tree:
-    """What is applied: from its commit, and from the views where that cannot be read as it was when it was applied (an
-    accepted rewrite took its objects away, or the rules have become stricter since)."""
-    rows = list(rows)
-    if not base:
-        return _tree_of_rows(rows)
-    try:
-        found = reader.read(base)
-    except ReadingEnded:
-        if not rows:
-            raise
-        return _tree_of_rows(rows)
-    return _tree_of_rows(rows) if rows and errors(found.findings) else found.tree
-
-
-def _tree_of_rows(rows: Iterable[Row]) -> Tree:
-    declared = {}
-    for row in rows:
-        if not row.get("retained"):
-            identity = ResourceId.parse(row["resource_id"])
-            origin = Origin(str(row["origin"].get("path", "")), int(row["origin"].get("line", 0)))
-            declared[identity] = Resource(identity, row["spec"], origin)
-    return Tree(declared)
 
 
 def _rewritten(source: Source, head: str, base: str) -> Finding:

@@ -11,7 +11,9 @@ applied, and works from there, so a restart or a lost wake-up changes nothing. W
    read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
 5. submit revision and commands as one batch; a claim that stands against it refuses the commit as well.
 
-A refused commit changes nothing, and the next one is compared with the last that was applied, so it never blocks.
+An error that is one app's own, in 4 or in 5, holds that app back and not the commit (`reconciler.core.isolation`),
+unless the operator wants it otherwise (`Rules.on_error`). A refused commit changes nothing, and the next one is
+compared with the last that was applied, so it never blocks.
 
 Only the holder of the lease git/SOURCE runs these passes (`run`). Every other controller only fetches (`follow`), so
 that it can deliver secrets out of its own clone.
@@ -37,15 +39,18 @@ from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.planner import Plan, revision_of
 from reconciler.core.revisions import (
     CommitInfo,
+    HeldApp,
     Refused,
     RefuseRevision,
     RevisionRefused,
     Source,
     SubmitRevision,
+    Submitted,
     refused_command_id,
     revision_cause,
 )
 from reconciler.core.secret_file import ResolveSecret
+from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
 from reconciler.git.clone import BareClone
@@ -58,6 +63,8 @@ VIEWS_TIMEOUT_S = 30.0
 REFUSED_AGAIN_S = 300.0
 """A refused commit is looked at again this often: what stood against it may have lain outside of it. The same
 refusal for the same reasons is one event."""
+BLAMED_APPS_MAX = 20
+"""When the live system objects to so many apps of one commit and goes on, the whole is refused."""
 REFRESH_S = 20.0
 BEHIND_MAX = 1000
 """Commits of a suspended source that are counted: more are as many."""
@@ -70,11 +77,12 @@ _log = get("git-sync")
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a pass did. `findings`: of the refusal, or the warnings of what was applied."""
+    """What a pass did. `findings`: of the refusal, or the warnings of what was applied. `held`: what was not."""
 
     result: Literal["unchanged", "applied", "refused", "suspended"]
     commit: str
     findings: tuple[Finding, ...] = ()
+    held: tuple[HeldApp, ...] = ()
 
 
 @dataclass(slots=True)
@@ -108,6 +116,7 @@ class GitSync:
     _refused: str = ""
     _refused_at_s: float = 0.0
     _suspended: bool = False
+    _held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def look(self) -> None:
         """Look at the source now, and at its head again even if it was refused."""
@@ -168,10 +177,22 @@ class GitSync:
             return Looked("suspended", head)
         if head == applied or self._is_known_refusal(head):
             return Looked("unchanged", head)
-        judged = await self._judge(head, applied)
-        if judged.plan is None or errors(judged.findings):
-            return await self._refuse(judged.info, applied, judged.findings)
-        return await self._submit(judged.info, judged.plan, judged.findings)
+        blamed: dict[str, tuple[Finding, ...]] = {}
+        while True:
+            judged = await self._judge(head, applied, blamed)
+            if judged.plan is None or errors(judged.findings):
+                return await self._refuse(judged.info, applied, judged.findings)
+            result = await self._submit(judged, judged.plan)
+            if isinstance(result, Submitted):
+                return await self._applied_now(judged)
+            if not self._may_hold(result, blamed):
+                return await self._refuse(judged.info, applied, ordered([*judged.findings, *result.findings]))
+            blamed.update(result.blamed)
+
+    def _may_hold(self, result: Refused, blamed: Mapping[str, object]) -> bool:
+        """Whether what the live system has against the commit is some apps' own, and new."""
+        wanted = self.source.rules.on_error == "hold-app"
+        return wanted and bool(result.blamed.keys() - blamed.keys()) and len(blamed) < BLAMED_APPS_MAX
 
     async def _fetch(self) -> str:
         """The head of the branch. What is applied is held on to, so that its secrets can be read here."""
@@ -193,27 +214,39 @@ class GitSync:
     async def _applied(self) -> str:
         row = await self.views.get("sources", self.source.source_id) or {}
         self._suspended = bool(row.get("suspended"))
+        self._held = held_files(row)
         applied = str(row.get("applied_commit") or "")
         if applied:
             await self._keep(applied)
         return applied
 
-    async def _judge(self, head: str, applied: str) -> Judged:
+    async def _judge(self, head: str, applied: str, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
         rows = rows_of(self.source, snapshot.rows["resources"])
         try:
-            judged = await asyncio.to_thread(self._judge_now, head, applied, rows)
+            judged = await asyncio.to_thread(self._judge_now, head, applied, rows, blamed)
         except Transient as error:
             await self._reading_failed(error)
             raise
         self._damaged_reads = 0
         return judged
 
-    def _judge_now(self, head: str, applied: str, rows: list[Mapping[str, Any]]) -> Judged:
+    def _judge_now(
+        self, head: str, applied: str, rows: list[Mapping[str, Any]], blamed: Mapping[str, tuple[Finding, ...]]
+    ) -> Judged:
         """In a worker thread. What it reads with lives on, so that only what changes is read and parsed."""
         bounded, signatures = self._read_with(), self.signatures()
-        objects, reader = bounded.objects, bounded.reader
-        return judge(self.source, objects, reader, head=head, base=applied, rows=rows, signatures=signatures)
+        return judge(
+            self.source,
+            bounded.objects,
+            bounded.reader,
+            head=head,
+            base=applied,
+            rows=rows,
+            held=self._held,
+            blamed=blamed,
+            signatures=signatures,
+        )
 
     def _read_with(self) -> BoundedSource:
         if self._bounded is None:
@@ -226,14 +259,27 @@ class GitSync:
             return None
         return SignatureCheck(self.signers.trust(), datetime.fromisoformat(self.clock.utc()))
 
-    async def _submit(self, info: CommitInfo, planned: Plan, warnings: tuple[Finding, ...]) -> Looked:
-        revision = revision_of(planned, self.source, info, warnings)
-        result = await self.submit(revision, planned.commands, self._fence)
-        if isinstance(result, Refused):
-            return await self._refuse(info, planned.base, ordered([*warnings, *result.findings]))
-        await self._keep(info.commit)
-        _log.info("commit applied", source=self.source.source_id, commit=info.commit, commands=len(planned.commands))
-        return Looked("applied", info.commit, warnings)
+    async def _submit(self, judged: Judged, planned: Plan) -> Submitted | Refused:
+        revision = revision_of(
+            planned,
+            self.source,
+            judged.info,
+            judged.findings,
+            held=judged.held,
+            released=judged.released,
+            signatures=judged.signatures,
+        )
+        return await self.submit(revision, planned.commands, self._fence)
+
+    async def _applied_now(self, judged: Judged) -> Looked:
+        source, commit = self.source.source_id, judged.info.commit
+        await self._keep(commit)
+        commands = len(judged.plan.commands) if judged.plan else 0
+        _log.info("commit applied", source=source, commit=commit, commands=commands, held=len(judged.held))
+        for each in judged.held:
+            why = f"{each.findings[0].place}: {each.findings[0].message}"
+            _log.warning("applied except", source=source, commit=commit, app=each.short, why=why)
+        return Looked("applied", commit, judged.findings, judged.held)
 
     async def _refuse(self, info: CommitInfo, base: str, findings: tuple[Finding, ...]) -> Looked:
         revision = RevisionRefused(

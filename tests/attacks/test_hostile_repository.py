@@ -35,7 +35,8 @@ def findings_of(repository: Repository, commit: str, path: str = "") -> tuple[Fi
     """As the controller judges the commit."""
     source = Source("main", "org", "project", str(repository.path), path=path)
     objects = ObjectStore(repository.path)
-    return judge(source, objects, reader_for(source, objects, resolve_offline), head=commit, base="").findings
+    judged = judge(source, objects, reader_for(source, objects, resolve_offline), head=commit, base="")
+    return (*judged.findings, *(finding for held in judged.held for finding in held.findings))
 
 
 def codes(findings: tuple[Finding, ...]) -> set[str]:

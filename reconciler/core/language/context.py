@@ -72,6 +72,13 @@ class Context:
         """What is wrong with the overlays of a file in themselves."""
         return self._read(of)[1]
 
+    def overlaid(self, of: Outline) -> tuple[tuple[Target, ...], bool]:
+        """What the overlays of a file lie over, and whether one of them does not say."""
+        overlays = self._read(of)[0]
+        lines = {overlay.document_line for overlay in overlays}
+        astray = any(document.node.mark.line not in lines for document in of.overlays)
+        return tuple(overlay.target for overlay in overlays), astray
+
     def targets(self, of: Outline) -> tuple[Target, ...]:
         chain = self.chain(of.path)
         key = (of.path, of.blob, chain.key)

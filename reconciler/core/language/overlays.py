@@ -37,6 +37,7 @@ class Overlay:
     target: Target
     patch: Node
     findings: tuple[Finding, ...]
+    document_line: int
 
 
 def read_overlay(document: Document, path: str, blob: str, chain: Chain) -> tuple[list[Overlay], list[Finding]]:
@@ -50,7 +51,8 @@ def read_overlay(document: Document, path: str, blob: str, chain: Chain) -> tupl
         findings += check(patch, PATCHABLE[kind], path, at="/patch", partial=True).findings
     key = (path, blob, document.node.mark.line, chain.key)
     return [
-        Overlay(path, key, target.mark, chain, each, patch, tuple(findings)) for each in targets_of(kind, target, chain)
+        Overlay(path, key, target.mark, chain, each, patch, tuple(findings), document.node.mark.line)
+        for each in targets_of(kind, target, chain)
     ], findings
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from reconciler.core.declared import Declared, ManifestFile, declare, identity_of
 from reconciler.core.declared import Scope as SourceScope
@@ -45,8 +46,28 @@ def resolve_file(parsed: ParsedFile, of: Outline, context: Context, scope: Sourc
     for document in parsed.documents:
         resolving.document(document)
     findings = tuple(dict.fromkeys(resolving.findings))
-    file = ManifestFile(parsed.path, tuple(resolving.declared), tuple(resolving.broken), resolving.opaque, findings)
+    overlaid, astray = _overlaid(of, context, scope)
+    file = ManifestFile(
+        parsed.path,
+        tuple(resolving.declared),
+        tuple(resolving.broken),
+        resolving.opaque,
+        findings,
+        overlaid,
+        astray,
+        parsed.blob,
+    )
     return Resolved(file, frozenset(resolving.used), resolving.chars)
+
+
+def _overlaid(of: Outline, context: Context, scope: SourceScope) -> tuple[tuple[ResourceId, ...], bool]:
+    """What the overlays of the file lie over, and whether one of them does not say."""
+    targets, astray = context.overlaid(of)
+    named = [
+        identity_of(cast(Kind, each.kind), {"name": each.name, "env": each.env, "app": each.app}, scope)
+        for each in targets
+    ]
+    return tuple(each for each in named if each is not None), astray or None in named
 
 
 class _File:

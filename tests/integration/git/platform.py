@@ -57,7 +57,8 @@ class Platform:
             case DeclareResource():
                 text = str(command.resource.id)
                 spec = dict(command.resource.spec)
-                self.rows[text] = {"resource_id": text, "spec": spec, "retained": "", "origin": origin}
+                marks = {"protect": command.resource.marks.protect, "removal": command.resource.marks.removal}
+                self.rows[text] = {"resource_id": text, "spec": spec, "retained": "", "origin": origin, **marks}
             case RemoveResource():
                 del self.rows[str(command.resource_id)]
             case RetainResource():
@@ -84,7 +85,8 @@ class Platform:
 
     async def get(self, view: str, key: str) -> Doc | None:
         commit = self.applied[-1][0].commit if self.applied else ""
-        return {"source_id": key, "applied_commit": commit, "suspended": self.suspended}
+        held = {each.app: each.files for each in self.applied[-1][0].held} if self.applied else {}
+        return {"source_id": key, "applied_commit": commit, "suspended": self.suspended, "held_back": held}
 
     async def snapshot(self, views: Iterable[str]) -> ViewSnapshot:
         return ViewSnapshot(len(self.applied), "log", {"resources": self.rows})

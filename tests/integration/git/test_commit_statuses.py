@@ -10,7 +10,7 @@ import pytest
 
 from kit.clock import SystemClock
 from kit.errors import Refusal, Transient, TrueupError
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause, NewEvent, newest_version
 from reconciler.core.pulls import CommitStatus
 from reconciler.core.revisions import Source
 from reconciler.tasks import commit_statuses
@@ -56,7 +56,8 @@ class World:
         self.number += 1
         source = payload.get("source_id", "main")
         cause = Cause("user", "ann", "org", source_id=source, commit=commit or payload.get("commit", ""))
-        await append(self.log, f"c{self.number}", NewEvent(aggregate, name, event, payload), cause=cause)
+        new = NewEvent(aggregate, name, event, payload, newest_version(event))
+        await append(self.log, f"c{self.number}", new, cause=cause)
 
     async def register(self, source: str = "main") -> None:
         names = ("source_id", "org", "project", "url", "branch", "path")

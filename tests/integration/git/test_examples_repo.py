@@ -40,18 +40,20 @@ async def test_the_readme(tmp_path: Path) -> None:
     assert {name.rpartition("/")[2] for name in platform.declared()} >= {"prod", "site", "notes", "notes-data"}
 
 
-async def test_the_first_commit_is_refused_as_the_readme_says(tmp_path: Path) -> None:
+async def test_the_first_commit_leaves_the_apps_out_as_the_readme_says(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     shutil.copytree(ROOT / "examples-repo", home / "examples-repo")
     script = "\n".join(["set -eu", "cd ~", blocks()[0]])
     subprocess.run(["bash", "-c", script], env=environment(home), check=True, capture_output=True)
-    looked = await sync_for(Platform(), home / "state", str(home / "fleet.git")).step()
-    assert looked.result == "refused"
-    assert {(each.path, each.code) for each in looked.findings} == {
-        ("apps/site/secret.yaml", "secret_undecryptable"),
-        ("apps/notes/secret.yaml", "secret_undecryptable"),
+    platform = Platform()
+    looked = await sync_for(platform, home / "state", str(home / "fleet.git")).step()
+    assert looked.result == "applied"
+    assert {(each.short, one.path, one.code) for each in looked.held for one in each.findings} == {
+        ("prod/app/site", "apps/site/secret.yaml", "secret_undecryptable"),
+        ("prod/app/notes", "apps/notes/secret.yaml", "secret_undecryptable"),
     }
+    assert {name.rpartition("/")[2] for name in platform.declared()} == {"prod"}
 
 
 def environment(home: Path) -> dict[str, str]:

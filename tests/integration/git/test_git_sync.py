@@ -13,7 +13,7 @@ from reconciler.core.findings import Finding
 from reconciler.core.revisions import Refused
 from tests.integration.git.platform import Platform, sync_for
 from tests.integration.git.repository import SITE, Repository
-from tests.unit.planner.trees import app, route
+from tests.unit.planner.trees import ENVIRONMENT, app, route
 
 
 @pytest.fixture
@@ -134,19 +134,57 @@ async def test_a_bad_commit_is_refused_once_and_never_blocks(
     sync = sync_for(platform, tmp_path / "state", str(repository.path))
     await sync.step()
     before = dict(platform.rows)
-    bad = repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n"), "x.yaml": "kind: Ap\n"})
+    mistaken = ENVIRONMENT.replace("prod}", "prod, nam: x}")
+    bad = repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n"), "env.yaml": mistaken})
     looked = await sync.step()
     assert looked.result == "refused"
-    assert codes(looked.findings) == ["unknown_field", "field_missing"]
+    assert codes(looked.findings) == ["unknown_field", "unknown_field"]
     assert looked.findings[0].place == "apps/site/app.yaml:10:7"
     assert (await sync.step()).result == "unchanged"
     sync.look()
     assert (await sync.step()).result == "refused"
     assert [each.commit for each in platform.refused] == [bad]
     assert platform.rows == before
-    repository.commit({"apps/site/app.yaml": app(more="      replicas: 3\n")}, remove=("x.yaml",))
+    repository.commit({"apps/site/app.yaml": app(more="      replicas: 3\n"), "env.yaml": ENVIRONMENT})
     assert (await sync.step()).result == "applied"
     assert platform.applied[-1][0].base == good
+
+
+async def test_a_bad_app_is_held_back_and_the_rest_is_applied(
+    repository: Repository, platform: Platform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository.commit(SITE | {"blog.yaml": app("blog")})
+    sync = sync_for(platform, tmp_path / "state", str(repository.path))
+    await sync.step()
+    more = "      replicas: 3\n"
+    repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n"), "blog.yaml": app("blog", more)})
+    looked = await sync.step()
+    assert (looked.result, codes(looked.findings), codes(looked.held[0].findings)) == ("applied", [], ["unknown_field"])
+    revision, commands = platform.applied[-1]
+    assert [each.app for each in revision.held] == ["org/project/prod/site/app/site"]
+    assert [command.cause.path for command in commands] == ["blog.yaml"]
+    (line,) = [each for each in caplog.records if each.message == "applied except"]
+    assert "apps/site/app.yaml:10:7" in str(line.__dict__)
+    restarted = sync_for(platform, tmp_path / "state", str(repository.path))
+    repository.commit({"apps/site/app.yaml": app(more=more)})
+    await restarted.step()
+    revision, commands = platform.applied[-1]
+    assert (revision.held, revision.released) == ((), ("org/project/prod/site/app/site",))
+    assert [command.cause.path for command in commands] == ["apps/site/app.yaml"]
+
+
+async def test_after_an_accepted_rewrite_nothing_is_held_back(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    """What a held app needs (the ciphertext of its secrets) may be in no commit of the new history."""
+    repository.commit(SITE)
+    await sync_for(platform, tmp_path / "state", str(repository.path)).step()
+    repository.git("checkout", "-q", "--orphan", "fresh")
+    other = repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n")})
+    repository.git("branch", "-qf", "main", other)
+    accepting = sync_for(platform, tmp_path / "state", str(repository.path), rewrite=other)
+    looked = await accepting.step()
+    assert (looked.result, codes(looked.findings)) == ("refused", ["unknown_field"])
 
 
 async def test_a_rewritten_history_waits_for_an_operator(
@@ -221,6 +259,27 @@ async def test_an_unreadable_source_changes_nothing(repository: Repository, plat
     with pytest.raises(Transient, match="the branch is not there"):
         await sync.step()
     assert (len(platform.rows), platform.refused) == (4, [])
+
+
+async def test_a_branch_that_was_never_born_is_said_to_be_missing(
+    repository: Repository, platform: Platform, tmp_path: Path
+) -> None:
+    sync = sync_for(platform, tmp_path / "state", str(repository.path), interval_s=0.05)
+    stop = asyncio.Event()
+    running = asyncio.create_task(sync.run(stop))
+    try:
+        await until(lambda: "the branch is not there" in sync.trouble)
+        assert (platform.applied, platform.refused) == ([], [])
+        repository.commit(SITE)
+        sync.look()
+        await until(lambda: len(platform.applied) == 1)
+        repository.git("checkout", "-q", "-b", "other")
+        repository.git("branch", "-D", "main")
+        await until(lambda: "the branch is not there" in sync.trouble)
+        assert (len(platform.rows), len(platform.applied), platform.refused) == (4, 1, [])
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 10)
 
 
 async def test_a_retained_volume_and_its_confirmation(

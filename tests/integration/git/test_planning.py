@@ -32,7 +32,7 @@ from reconciler.tasks.scheduler import Scheduler
 from reconciler.vault import resolve_offline
 from tests.integration.git.repository import SITE, Repository
 from tests.twin import MemoryLog, MemoryViews
-from tests.unit.planner.trees import app, volume
+from tests.unit.planner.trees import ENVIRONMENT, app, volume
 
 
 @dataclass
@@ -145,6 +145,12 @@ async def test_a_bad_commit_is_refused_with_its_place(controller: Controller) ->
     told = await plan_for(controller, "", head)
     assert not told.ok
     assert "apps/site/app.yaml:8" in told.markdown
+    assert told.summary.startswith("The commit would be applied except prod/app/site")
+    head = controller.repository.commit({"env.yaml": ENVIRONMENT.replace("prod}", "prod, nam: x}")})
+    await fetched(controller)
+    told = await plan_for(controller, "", head)
+    assert not told.ok
+    assert "env.yaml:3" in told.markdown
     assert told.summary.startswith("The commit would be refused")
 
 

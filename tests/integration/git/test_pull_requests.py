@@ -31,7 +31,7 @@ from tests.contracts.forges.fake import FakeForge
 from tests.integration.git.repository import SITE, Repository
 from tests.integration.git.signing import NOBODY, SignedRepository, signers_file, ssh_person
 from tests.twin import MemoryLog, MemoryViews
-from tests.unit.planner.trees import app, route
+from tests.unit.planner.trees import ENVIRONMENT, app, route
 
 CANARY = "canary-of-a-secret-51c7"
 
@@ -202,10 +202,10 @@ async def test_a_conflict_is_told_with_its_paths(world: World) -> None:
 
 
 async def test_a_plan_starts_from_what_is_applied_not_from_a_refused_tip(world: World) -> None:
-    bad = app("b", more="      replicaz: 3\n")
-    world.repository.commit({"apps/b/app.yaml": bad, "apps/d/app.yaml": app("d")})
+    bad = ENVIRONMENT.replace("prod}", "prod, nam: x}")
+    world.repository.commit({"env.yaml": bad, "apps/b/app.yaml": app("b"), "apps/d/app.yaml": app("d")})
     assert (await world.sync.step()).result == "refused"
-    mended = world.open(1, {"apps/b/app.yaml": app("b")})
+    mended = world.open(1, {"env.yaml": ENVIRONMENT})
     not_mended = world.open(2, {"apps/c/app.yaml": app("c")})
     await world.pulls.step()
     assert world.status(mended) == CommitStatus(
@@ -213,13 +213,20 @@ async def test_a_plan_starts_from_what_is_applied_not_from_a_refused_tip(world: 
     )
     assert world.status(not_mended).state == "failure"
     assert "would be refused" in world.status(not_mended).description
-    assert "apps/b/app.yaml:10:7" in world.comment(2).body
+    assert "env.yaml:3:24" in world.comment(2).body
 
 
 async def test_findings_have_file_line_and_fix(world: World) -> None:
     head = world.open(1, {"apps/site/app.yaml": app(more="      replicaz: 3\n")})
     await world.pulls.step()
     assert "apps/site/app.yaml:10:7: error:" in world.comment(1).body
+    assert "would be applied except prod/app/site" in world.comment(1).body
+    assert world.status(head).state == "failure"
+
+
+async def test_what_is_nobodys_own_is_refused(world: World) -> None:
+    head = world.open(1, {"env.yaml": ENVIRONMENT.replace("prod}", "prod, nam: x}")})
+    await world.pulls.step()
     assert "nothing would change" in world.comment(1).body
     assert world.status(head).state == "failure"
 
