@@ -13,25 +13,31 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from kit.errors import Refusal, Transient
+from reconciler.core.findings import Finding, errors
+from reconciler.core.planner import revision_of
 from reconciler.core.preview import Asked, PlanDocument, preview
-from reconciler.core.revisions import Source
+from reconciler.core.preview.simulation import decided
+from reconciler.core.revisions import Refused, Source
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.core.views import PROJECTIONS
+from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
-from reconciler.git.judge import judge, rows_of
+from reconciler.git.judge import Judged, judge, rows_of
 from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
 from reconciler.ports import Views, ViewSnapshot
 
 PLAN_TIMEOUT_S = 25.0
 """A plan that takes longer goes on in its thread, and the next one waits for it."""
+BLAMES_MAX = 20
+"""How often more apps may be held back, as in `reconciler.tasks.git_sync`."""
 WAIT_S = 120.0
 """How long a pull request's plan waits for the one before it."""
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -92,9 +98,35 @@ class Planning:
         head = _resolved(objects, head, "head")
         base = _resolved(objects, base, "base") if base else _fork_point(objects, applied, head)
         rows = rows_of(self.source, snapshot.rows["resources"])
+        held = held_files(row) if base == applied else {}
         signatures = self.signatures()
-        judged = judge(self.source, objects, bounded.reader, head=head, base=base, rows=rows, signatures=signatures)
-        asked = Asked(self.source, judged.info, judged.base, judged.plan, judged.findings, applied, judged.signatures)
+        blamed: dict[str, tuple[Finding, ...]] = {}
+        for left in reversed(range(BLAMES_MAX)):
+            judged = judge(
+                self.source,
+                objects,
+                bounded.reader,
+                head=head,
+                base=base,
+                rows=rows,
+                held=held,
+                blamed=blamed,
+                signatures=signatures,
+            )
+            against = _against(self.source, judged, snapshot) if left else {}
+            if not against.keys() - blamed.keys():
+                break
+            blamed.update(against)
+        asked = Asked(
+            self.source,
+            judged.info,
+            judged.base,
+            judged.plan,
+            judged.findings,
+            applied,
+            judged.signatures,
+            judged.held,
+        )
         return preview(snapshot.rows, snapshot.event_id, asked, "live")
 
     def _read_with(self) -> BoundedSource:
@@ -105,6 +137,15 @@ class Planning:
 
     def close(self) -> None:
         self.reading.close()
+
+
+def _against(source: Source, judged: Judged, snapshot: ViewSnapshot) -> Mapping[str, tuple[Finding, ...]]:
+    """What the live system has against apps of the commit, and would hold them back for."""
+    if judged.plan is None or errors(judged.findings) or source.rules.on_error != "hold-app":
+        return {}
+    revision = revision_of(judged.plan, source, judged.info)
+    decision = decided(snapshot.rows, {}, revision, judged.plan.commands)
+    return decision.blamed if isinstance(decision, Refused) else {}
 
 
 def _resolved(objects: Objects, commit: str, name: str) -> str:

@@ -37,7 +37,7 @@ __all__ = [
 _INDENT = "  "
 _STYLES: Mapping[str, str] = {
     "converged": "green", "active": "green", "ready": "green", "succeeded": "green", "applied": "green",
-    "held": "yellow", "draining": "yellow", "disabled": "yellow",
+    "held": "yellow", "held_back": "yellow", "draining": "yellow", "disabled": "yellow",
     "rolling": "yellow", "waiting": "yellow", "retained": "yellow", "stopping": "yellow", "refused": "yellow",
     "booting": "yellow", "preparing": "yellow", "allocated": "yellow", "unready": "yellow",
     "failing": "bold red", "failed": "bold red", "offline": "bold red", "removed": "dim",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from kit.codec import from_json, to_json
 from kit.errors import Refusal, TrueupError
@@ -25,7 +25,7 @@ from reconciler.core.preview import Asked, PlanDocument, wording
 from reconciler.core.preview.document import RollOut
 from reconciler.core.preview.imagined import ImaginedFleet, imagined
 from reconciler.core.preview.markdown import markdown
-from reconciler.core.revisions import Source
+from reconciler.core.revisions import DEFAULT_RULES, OnError, Rules, Source
 from reconciler.git.judge import Judged, judge, reader_for
 from reconciler.git.objects import ObjectStore
 from reconciler.git.signatures import SignatureCheck
@@ -53,6 +53,13 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--output", choices=("table", "json", "markdown"), default="table", help="for people, programs, pull requests"
     )
+    parser.add_argument(
+        "--on-error", choices=get_args(OnError), default=DEFAULT_RULES.on_error, help="as the controller's"
+    )
+    parser.add_argument("--deletions-max", type=int, default=DEFAULT_RULES.deletions_max, help="as the controller's")
+    parser.add_argument(
+        "--deletions-share", type=float, default=DEFAULT_RULES.deletions_share, help="as the controller's"
+    )
     add_connection_options(parser)
     parser.set_defaults(run=run)
 
@@ -64,7 +71,15 @@ def run(args: argparse.Namespace) -> int:
         plan = plan_live(args, base=base, head=head)
     else:
         signatures = SignatureCheck(SignersFile(args.signers).trust(), datetime.now(UTC)) if args.signers else None
-        plan = plan_offline(args.repo, base=base, head=head, path=args.path, fleet=_fleet(args), signatures=signatures)
+        plan = plan_offline(
+            args.repo,
+            base=base,
+            head=head,
+            path=args.path,
+            rules=_rules(args),
+            fleet=_fleet(args),
+            signatures=signatures,
+        )
     if args.output == "json":
         print_json(to_json(plan))
     elif args.output == "markdown":
@@ -80,11 +95,12 @@ def plan_offline(
     base: str,
     head: str,
     path: str = "",
+    rules: Rules = DEFAULT_RULES,
     fleet: ImaginedFleet | None = None,
     signatures: SignatureCheck | None = None,
 ) -> PlanDocument:
     """`base` and `head` are anything that names a commit; no `base`: from nothing. `Refusal` ("usage") otherwise."""
-    source = Source("main", "default", "default", str(repository), path=path)
+    source = Source("main", "default", "default", str(repository), path=path, rules=rules)
     objects = _open(repository)
     base_commit, head_commit = _commit(objects, base) if base else "", _commit(objects, head)
     reader = reader_for(source, objects, resolve_offline)
@@ -106,6 +122,7 @@ def page(plan: PlanDocument) -> Page:
     heading = f"Plan for {plan.commit[:12]} ({plan.subject}), from {base}"
     made.add(heading, [wording.verdict(plan), wording.basis_text(plan)])
     made.add("FINDINGS", findings_text(plan.findings).split("\n") if plan.findings else [])
+    made.add("HELD BACK", _held(plan))
     made.add("CHANGES", _changes(plan))
     for each in plan.roll_outs:
         if each.by_commit:
@@ -121,6 +138,12 @@ def page(plan: PlanDocument) -> Page:
     return made
 
 
+def _held(plan: PlanDocument) -> Iterable[str]:
+    for each in plan.held:
+        yield wording.held_line(each)
+        yield from (f"    {line}" for line in findings_text(each.findings).split("\n"))
+
+
 def _changes(plan: PlanDocument) -> Iterable[str]:
     width = max((len(each.resource) for each in plan.changes), default=0)
     for each in plan.changes:
@@ -132,6 +155,10 @@ def _roll_out(made: Page, each: RollOut, prefix: str = "") -> None:
     rows = [(str(step.step), step.act, step.instance, step.at, step.reason) for step in each.steps]
     heading = f"{prefix}{each.app} {each.process}"
     made.add(heading, [wording.roll_out_text(each)], ("step", "", "instance", "node", "reason"), rows)
+
+
+def _rules(args: argparse.Namespace) -> Rules:
+    return Rules(args.on_error, args.deletions_max, args.deletions_share)
 
 
 def _fleet(args: argparse.Namespace) -> ImaginedFleet | None:
@@ -166,5 +193,12 @@ def _not_usable(error: TrueupError) -> Refusal:
 
 def _asked(source: Source, judged: Judged) -> Asked:
     return Asked(
-        source, judged.info, judged.base, judged.plan, judged.findings, judged.base, signatures=judged.signatures
+        source,
+        judged.info,
+        judged.base,
+        judged.plan,
+        judged.findings,
+        judged.base,
+        signatures=judged.signatures,
+        held=judged.held,
     )

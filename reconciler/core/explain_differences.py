@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.core.act_scopes import app_scope, env_scope, hold_key, node_key, source_scope
 from reconciler.core.explain_acts import act_text, progress, remedy
-from reconciler.core.explain_history import finding_text, name_of
+from reconciler.core.explain_history import finding_text, held_text, name_of
 from reconciler.core.explain_remedies import REMEDY_OF_REASON
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Difference, Evidence, Observed, Verdict
@@ -22,7 +22,8 @@ from reconciler.core.trailers import CONFIRM_DELETE
 Doc = Mapping[str, Any]
 
 _RANK: Sequence[Verdict] = (
-    "held", "failing", "offline", "waiting", "removed", "rolling", "stopping", "retained", "refused", "converged",
+    "held", "failing", "offline", "waiting", "held_back", "removed", "rolling", "stopping", "retained", "refused",
+    "converged",
 )  # fmt: skip
 _FINDINGS_SHOWN = 5
 
@@ -156,6 +157,26 @@ def of_source(row: Doc, evidence: Evidence) -> list[Difference]:
     event_id = int(source.get("refused_event_id") or 0)
     fix = "mend the findings in a new commit"
     return [Difference("refused", "revision_refused", message, fix, tuple(details), event_id, revision.get("at", ""))]
+
+
+def of_held_back(resource_id: str, evidence: Evidence) -> list[Difference]:
+    """The applied commit left its app as it was. Also for an app that is not there at all for that reason."""
+    owner = ResourceId.parse(resource_id).owner
+    for source in evidence.rows.get("sources", {}).values():
+        if str(owner) in (source.get("held_back") or {}):
+            revision = evidence.row("revisions", f"{source['source_id']}@{source['applied_commit']}") or {}
+            held = next((each for each in revision.get("held") or () if each["app"] == str(owner)), None)
+            return [_held_back(source, revision, held)] if held else []
+    return []
+
+
+def _held_back(source: Doc, revision: Doc, held: Doc) -> Difference:
+    commit = source["applied_commit"][:12]
+    message = f"commit {commit} was applied except {held_text(held)}; all of the app stays as it was"
+    details = [finding_text(each) + (f" - {each['fix']}" if each.get("fix") else "") for each in held["findings"]]
+    fix = "mend the findings in a new commit, or take the change back"
+    event_id = int(revision.get("updated_event_id") or 0)
+    return Difference("held_back", "held_back", message, fix, tuple(details), event_id, revision.get("at", ""))
 
 
 def of_retained(row: Doc) -> list[Difference]:

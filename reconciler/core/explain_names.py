@@ -58,11 +58,17 @@ def _choose(text: str, candidates: Sequence[Subject]) -> Found | Ambiguous:
 
 
 def _living(text: str, rows: Rows) -> list[Subject]:
-    found = [resource_subject(each) for each in map(ResourceId.parse, rows["resources"]) if matches(text, each)]
+    known = {*rows["resources"], *_held_back(rows)}
+    found = [resource_subject(each) for each in map(ResourceId.parse, known) if matches(text, each)]
     found += [Subject("node", each, f"node {each}") for each in rows["nodes"] if text in (each, f"node/{each}")]
     found += _by_prefix("instance", text.removeprefix("instance/"), rows["instances"])
     found += _revisions(text.lower(), rows["revisions"])
     return sorted(found, key=_order)
+
+
+def _held_back(rows: Rows) -> Iterable[str]:
+    """Apps of an applied commit that may not be there for the very reason that one asks for."""
+    return (app for row in rows["sources"].values() for app in row.get("held_back") or () if app)
 
 
 def _departed(text: str, gone: Iterable[Event]) -> list[Subject]:

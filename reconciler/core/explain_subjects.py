@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reconciler.core import explain_differences as differ
-from reconciler.core.explain_history import cause_text, finding_text, name_of, status_text
+from reconciler.core.explain_history import cause_text, finding_text, held_text, name_of, status_text
 from reconciler.core.explain_text import plural, size, spec_summary
 from reconciler.core.explanation import Desired, Difference, Evidence, Explanation, Fact, Observed, Subject, Verdict
 
@@ -29,7 +29,8 @@ def _app(subject: Subject, evidence: Evidence) -> Explanation:
         return _gone(subject, evidence)
     observed = _observed(evidence.instances_of(subject.id), evidence, row.get("release_id", ""))
     found = [*differ.of_acts(subject.id, evidence), *differ.of_instances(observed, evidence)]
-    found += [*differ.of_app(row, observed, evidence), *differ.of_source(row, evidence)]
+    found += [*differ.of_app(row, observed, evidence), *differ.of_held_back(subject.id, evidence)]
+    found += differ.of_source(row, evidence)
     return _told(subject, evidence, row, found, _ready_text(row, observed), observed)
 
 
@@ -52,7 +53,8 @@ def _route(subject: Subject, evidence: Evidence) -> Explanation:
         Fact(f"edge {edge}", f"{each['status']} with {plural(each['backends'], 'backend')}{_detail(each)}")
         for edge, each in sorted((row.get("observed") or {}).items())
     ]
-    found = [*differ.of_route(row, observed, evidence), *differ.of_source(row, evidence)]
+    found = [*differ.of_route(row, observed, evidence), *differ.of_held_back(subject.id, evidence)]
+    found += differ.of_source(row, evidence)
     ready = sum(each.status == "ready" and each.desired == "running" for each in observed)
     return _told(subject, evidence, row, found, plural(ready, "ready backend"), observed, facts)
 
@@ -67,7 +69,8 @@ def _volume(subject: Subject, evidence: Evidence) -> Explanation:
     home = row.get("home_node") or "not placed yet"
     facts = [Fact("home node", home), Fact("status", row.get("status") or "not reported yet"), *facts]
     observed = _observed(users, evidence, "")
-    found = [*differ.of_volume(row, evidence), *differ.of_retained(row), *differ.of_source(row, evidence)]
+    found = [*differ.of_volume(row, evidence), *differ.of_retained(row)]
+    found += [*differ.of_held_back(subject.id, evidence), *differ.of_source(row, evidence)]
     return _told(subject, evidence, row, found, f"{row.get('status') or 'declared'}, home: {home}", observed, facts)
 
 
@@ -87,7 +90,7 @@ def _secret(subject: Subject, evidence: Evidence) -> Explanation:
     if old:
         message = f"{plural(len(old), 'instance')} still run with an older version"
         found.append(Difference("rolling", "secret_rolling", message, details=tuple(sorted(old))))
-    found += differ.of_source(row, evidence)
+    found += [*differ.of_held_back(subject.id, evidence), *differ.of_source(row, evidence)]
     facts = [Fact("used by", f"{plural(len(users), 'instance')}")]
     observed = _observed(users, evidence, "")
     return _told(subject, evidence, row, found, f"version {wanted[:12]} everywhere", observed, facts)
@@ -166,12 +169,16 @@ def _revision(subject: Subject, evidence: Evidence) -> Explanation:
         lines = tuple(_finding_line(each) for each in findings)
         message = f"the commit was refused as a whole, because of {plural(len(findings), 'finding')}"
         found.append(Difference("refused", "revision_refused", message, "mend them in a new commit", lines))
+    for held in row.get("held") or () if row["status"] != "refused" else ():
+        lines = tuple(_finding_line(each) for each in held["findings"])
+        message = f"applied except {held_text(held)}"
+        found.append(Difference("held_back", "held_back", message, "mend them in a new commit", lines))
     changed = [each["resource_id"] for each in row.get("changes") or ()]
     for resource_id in changed:
         resource = evidence.row("resources", resource_id)
         if resource is not None and resource["kind"] in ("app", "route", "volume"):
             each = tell(Subject(resource["kind"], resource_id, name_of(resource_id)), evidence)
-            found += [one for one in each.differences if one.verdict != "refused"]
+            found += [one for one in each.differences if one.verdict not in ("refused", "held_back")]
     facts = [
         Fact(each["verb"], f"{name_of(each['resource_id'])} ({each['path']}:{each['line']})")
         for each in row.get("changes") or ()
@@ -200,6 +207,8 @@ def _gone(subject: Subject, evidence: Evidence, facts: Sequence[Fact] = ()) -> E
     endings = [each for each in evidence.events if each.event_type == f"{subject.kind}.deleted"]
     ending = next((each for each in reversed(endings) if each.aggregate_id == subject.id), None)
     if ending is None:
+        if held := differ.of_held_back(subject.id, evidence):
+            return _verdict(subject, False, None, held, "not there yet", (), facts)
         message = f"{subject.label} is not declared"
         return _verdict(subject, False, None, [Difference("removed", "unknown", message)], "", (), facts)
     message = f"{subject.label} was removed by {cause_text(ending.cause)}"

@@ -15,12 +15,23 @@ Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 SubjectKind = Literal["app", "route", "volume", "secret", "environment", "instance", "node", "revision"]
 
 Verdict = Literal[
-    "held", "converged", "rolling", "waiting", "failing", "offline", "refused", "retained", "stopping", "removed"
+    "held",
+    "converged",
+    "rolling",
+    "waiting",
+    "failing",
+    "offline",
+    "held_back",
+    "refused",
+    "retained",
+    "stopping",
+    "removed",
 ]
 """`held`: an operator keeps it from following Git, or a node from its work. `converged`: what is there is what is
 wanted. `rolling`: on the way. `waiting`: cannot be placed. `failing`: it was tried and does not work. `offline`: the
-node is silent. `refused`: as the last good commit says, but a newer one was refused. `retained`: the manifest is gone,
-the thing is kept. `stopping`: on the way out. `removed`: gone."""
+node is silent. `held_back`: the applied commit left it as it was, because of errors that are its app's own. `refused`:
+as the last good commit says, but a newer one was refused. `retained`: the manifest is gone, the thing is kept.
+`stopping`: on the way out. `removed`: gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ Called by `reconciler.tasks.commit_statuses` with rows of the views, so a status
     applied, a deployment of it failed     failure, with the app and the message
     applied                                pending, with the counts
     applied, another one is applied now    superseded, by which
-    converged                              success, with the time it took
+    applied, apps are held back            failure, with the first of them and its finding
+    converged                              success, with the time it took; failure if apps are held back
 
 A commit that converged stays a success when a newer one is applied.
 """
@@ -22,7 +23,14 @@ from reconciler.core.events import Event
 from reconciler.core.pulls import CommitStatus, StatusState
 
 Row = Mapping[str, Any]
-_DONE = {"create": "created", "update": "updated", "move": "moved", "delete": "deleted", "retain": "retained"}
+_DONE = {
+    "create": "created",
+    "update": "updated",
+    "move": "moved",
+    "mark": "marked",
+    "delete": "deleted",
+    "retain": "retained",
+}
 
 
 def revision_status(context: str, row: Row, applied_commit: str, failed: Mapping[str, str], url: str) -> CommitStatus:
@@ -48,6 +56,8 @@ def _state_and_text(row: Row, applied_commit: str, failed: Mapping[str, str]) ->
     match row["status"]:
         case "refused":
             return "failure", _refused(row.get("findings") or ())
+        case "converged" if row.get("held"):
+            return "failure", f"converged except {_held(row['held'])}"
         case "converged":
             return "success", f"converged in {_seconds(row.get('seconds'))}: {_counts(row)}"
         case "superseded":
@@ -58,6 +68,8 @@ def _state_and_text(row: Row, applied_commit: str, failed: Mapping[str, str]) ->
             app, message = sorted(failed.items())[0]
             more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
             return "failure", f"applied; {_name(app)}{more} failed: {message}"
+        case "applied" | "failed" if row.get("held"):
+            return "failure", f"applied except {_held(row['held'])}"
         case "failed":
             return "failure", f"applied, and it failed: {_counts(row)}"
         case "applied":
@@ -71,9 +83,21 @@ def _refused(findings: Sequence[Row]) -> str:
     if not bad:
         return "refused, nothing was changed"
     first = bad[0]
-    place = ":".join(str(part) for part in (first["path"] or "(tree)", first["line"], first["column"]) if part)
     count = f"{len(bad)} errors" if len(bad) > 1 else "1 error"
-    return f"refused, nothing was changed; {count}; {place}: {first['message']}"
+    return f"refused, nothing was changed; {count}; {_finding(first)}"
+
+
+def _held(held: Sequence[Row]) -> str:
+    """ "" stands for files that nobody can read, and comes first; an app says more."""
+    first = held[-1]
+    who = f"app {_name(first['app'])}" if first["app"] else "what cannot be read"
+    more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+    return f"{who}{more}: {_finding(first['findings'][0])}"
+
+
+def _finding(finding: Row) -> str:
+    place = ":".join(str(part) for part in (finding["path"] or "(tree)", finding["line"], finding["column"]) if part)
+    return f"{place}: {finding['message']}"
 
 
 def _counts(row: Row) -> str:

@@ -16,7 +16,7 @@ from kit.wire import MACHINE_OVERHEAD_BYTES
 from reconciler.core.act_scopes import subject_label
 from reconciler.core.explain_acts import act_text, progress, remedy
 from reconciler.core.explain_differences import ready_count
-from reconciler.core.explain_history import finding_text, name_of
+from reconciler.core.explain_history import finding_text, held_text, name_of
 from reconciler.core.explain_names import resource_subject
 from reconciler.core.explain_subjects import tell
 from reconciler.core.explain_text import plural
@@ -141,10 +141,12 @@ def _of_kind(evidence: Evidence, kind: str) -> Iterable[Doc]:
 
 
 def _problems(told: Explanation) -> list[dict[str, str]]:
+    """That an app is held back is said at the app, not at all that is its own."""
     return [
         {"verdict": each.verdict, "code": each.code, "message": each.message}
         for each in told.differences
         if each.verdict in ("failing", "offline", "waiting", "retained")
+        or (each.verdict == "held_back" and told.subject.kind == "app")
     ]
 
 
@@ -164,6 +166,7 @@ def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str], forges: M
         first = finding_text(findings[0]) if findings else "no finding is recorded"
         message = f"commit {refused[:12]} was refused with {plural(len(findings), 'finding')}: {first}"
         problems.append({"verdict": "refused", "code": "revision_refused", "message": message})
+    problems += _held_back(row, latest, evidence)
     if trouble := troubles.get(row["source_id"]):
         problems.append({"verdict": "failing", "code": "source_unreadable", "message": trouble})
     if trouble := forges.get(row["source_id"]):
@@ -178,8 +181,17 @@ def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str], forges: M
         "applied_status": latest.get("status", ""),
         "refused_commit": refused,
         "refused_subject": revision.get("subject", ""),
+        "held_back": [name_of(app) if app else "" for app in sorted(row.get("held_back") or ())],
         "problems": problems,
     }
+
+
+def _held_back(row: Doc, applied: Doc, evidence: Evidence) -> Iterable[dict[str, str]]:
+    """Of apps that are there it is said at the app."""
+    for held in applied.get("held") or () if row.get("held_back") else ():
+        if not held["app"] or evidence.row("resources", held["app"]) is None:
+            message = f"commit {row['applied_commit'][:12]} was applied except {held_text(held)}"
+            yield {"verdict": "held_back", "code": "held_back", "message": message}
 
 
 def _app(row: Doc, evidence: Evidence) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from reconciler.core.explain import explain
 from reconciler.core.explain_differences import app_of
 from reconciler.core.explain_names import Found, find
 from reconciler.core.explanation import Ambiguous, Evidence, Explanation, NothingFound, Subject
-from reconciler.core.model import KINDS
+from reconciler.core.model import KINDS, ResourceId
 from reconciler.ports import EventFilter, EventLog, ViewSnapshot
 
 PAGE_EVENTS = 1000
@@ -78,7 +78,8 @@ async def _add_what_followed(
     """The commit that last set the resource, the deployments and instances that came of it, a newer refused commit."""
     origin = row.get("origin") or {}
     source = snapshot.rows["sources"].get(origin.get("source_id", ""), {})
-    revisions = {f"{origin.get('source_id')}@{commit}" for commit in (source.get("refused_commit"),) if commit}
+    held = (row.get("held_back") or {}).get("commit")
+    revisions = {f"{origin.get('source_id')}@{commit}" for commit in (source.get("refused_commit"), held) if commit}
     for revision in revisions:
         _add(gathered, await _read(log, EventFilter(aggregate_types=("revision",), aggregate_id=revision)))
     app = subject.id if subject.kind == "app" else app_of(row) if subject.kind == "route" else ""
@@ -117,6 +118,8 @@ def _concerns(event: Event, resource_id: str) -> bool:
     payload = event.payload
     if event.aggregate_type == "revision":
         changes = payload.get("changes")
+        if any(each["app"] == str(ResourceId.parse(resource_id).owner) for each in payload.get("held") or ()):
+            return True
         return changes is None or any(each["resource_id"] == resource_id for each in changes) or not changes
     return resource_id in (event.aggregate_id, payload.get("app"), payload.get("resource_id"))
 

@@ -234,12 +234,14 @@ async def keep_data(story: Story) -> None:
 
 
 async def broken_manifest(story: Story) -> None:
-    story.narrator.step("Push a broken manifest: refused with file and line, nothing changes")
+    story.narrator.step("Push a broken manifest: its app is held back with file and line, nothing of it changes")
     before = {row["instance_id"] for row in await story.fleet.instances("site")}
     story.world.repository.replace(SITE_MANIFEST, "replicas: 2", "replicaz: 2")
     commit = story.commits["broken"] = story.world.repository.push("Scale the site (with a typing error)")
-    row = await story.revision(commit, "refused")
-    finding = row["findings"][0]
+    row = await story.revision(commit, "converged")
+    held = row["held"][0]
+    story.narrator.check("the site is held back, and nothing else", len(row["held"]) == 1, held["app"])
+    finding = held["findings"][0]
     where = f"{finding['path']}:{finding['line']}:{finding['column']}"
     story.narrator.say(f"{where}: {finding['message']}; {finding['fix']}")
     story.narrator.check(

@@ -23,6 +23,7 @@ from reconciler.core.difference import FieldChange
 from reconciler.core.findings import Finding
 from reconciler.core.preview import PlanDocument
 from reconciler.core.preview import document as plan_document
+from reconciler.core.revisions import HeldApp
 from reconciler.core.signing.verdicts import SignedBy
 
 _FOLDER = Path(__file__).parents[2] / "schemas" / "wire"
@@ -34,7 +35,7 @@ _DOCUMENTS: dict[str, type[Any]] = {
     "enrolment": wire.Enrolment,
     "plan": PlanDocument,
 }
-_ELSEWHERE = {cls.__name__: cls for cls in (Finding, FieldChange, SignedBy)}
+_ELSEWHERE = {cls.__name__: cls for cls in (Finding, FieldChange, SignedBy, HeldApp)}
 """Parts of the plan that are described where they are made."""
 _SCHEMAS: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in sorted(_FOLDER.glob("*.json"))}
 _names = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)

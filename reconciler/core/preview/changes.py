@@ -26,6 +26,7 @@ _VERBS: Mapping[str, ChangeVerb] = {
     "created": "create",
     "updated": "update",
     "moved": "move",
+    "marked": "mark",
     "retained": "retain",
     "deleted": "delete",
 }
@@ -72,7 +73,7 @@ def _change(rows: Rows, event: NewEvent, verb: ChangeVerb, cause: Cause) -> Plan
         was_path=origin.get("path", "") if moved else "",
         was_line=origin.get("line", 0) if moved else 0,
         fields=tuple(_fields(identity, event)) if verb == "update" else (),
-        note=_note(identity, row, verb),
+        note=_mark_note(event) if verb == "mark" else _note(identity, row, verb),
     )
 
 
@@ -84,6 +85,11 @@ def _fields(identity: ResourceId, event: NewEvent) -> Iterable[FieldChange]:
 def _shown(identity: ResourceId, spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of a secret its version and the names of its keys; never where its ciphertext is."""
     return {name: spec.get(name) for name in FIELDS_OF_SECRET} if identity.kind == "secret" else spec
+
+
+def _mark_note(event: NewEvent) -> str:
+    said = "protected" if event.payload["protect"] else "not protected"
+    return f"{said}, its removal is confirmed" if event.payload["removal"] else said
 
 
 def _note(identity: ResourceId, row: Doc | None, verb: ChangeVerb) -> str:

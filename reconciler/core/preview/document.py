@@ -12,7 +12,7 @@ from typing import Literal
 
 from reconciler.core.difference import FieldChange
 from reconciler.core.findings import Finding
-from reconciler.core.revisions import ChangeVerb
+from reconciler.core.revisions import ChangeVerb, HeldApp
 from reconciler.core.signing.verdicts import SignedBy
 
 Fleet = Literal["live", "simulated", "unknown"]
@@ -135,10 +135,10 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class PlanDocument:
-    """`ok`: the commit would be applied. `event_id`: of the live views that it was planned on, 0 for none. `applied`:
-    the commit that is applied there; when it is not `base`, only what lies between base and commit is planned.
-    `complete`: False when a bound ended the simulation early. `notes`: what this plan does not know. `signatures`: the
-    good ones, when any are asked for."""
+    """`ok`: the commit would be applied, whole. `held`: apps that would be held back while the rest is applied.
+    `event_id`: of the live views that it was planned on, 0 for none. `applied`: the commit that is applied there;
+    when it is not `base`, only what lies between base and commit is planned. `complete`: False when a bound ended
+    the simulation early. `notes`: what this plan does not know. `signatures`: the good ones, when any are asked for."""
 
     source_id: str
     commit: str
@@ -160,6 +160,12 @@ class PlanDocument:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     signatures: tuple[SignedBy, ...] = ()
+    held: tuple[HeldApp, ...] = ()
+
+    @property
+    def applies(self) -> bool:
+        """Whether anything would happen."""
+        return self.ok or bool(self.held)
 
 
 @dataclass(frozen=True, slots=True)

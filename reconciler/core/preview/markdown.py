@@ -39,7 +39,7 @@ def markdown(plan: PlanDocument, *, named: bool = True) -> str:
     """Without `named`, no commit and no event is named and there is no mark: for a comment that is written anew only
     when what it says has changed."""
     mark = f"{MARK}\n" if named else ""
-    parts = [f"{mark}### trueup plan: {'can be applied' if plan.ok else 'would be refused'}", *_head(plan, named)]
+    parts = [f"{mark}### trueup plan: {_title(plan)}", *_head(plan, named)]
     size = sum(len(part) + 2 for part in parts)
     left_out = []
     for title, lines in _sections(plan):
@@ -76,11 +76,21 @@ def block(lines: Sequence[str]) -> str:
     return "\n".join([f"{fence}text", *shown, fence])
 
 
+def _title(plan: PlanDocument) -> str:
+    return "can be applied" if plan.ok else "would be applied in part" if plan.held else "would be refused"
+
+
+def _held(plan: PlanDocument) -> Iterator[str]:
+    for each in plan.held:
+        yield f"! {wording.held_line(each)}"
+        yield from (f"    {line}" for line in _findings(each.findings))
+
+
 def _head(plan: PlanDocument, named: bool) -> Iterator[str]:
     if named:
         base = code(plan.base[:12]) if plan.base else "nothing"
         yield f"{code(plan.commit[:12])} {code(plan.subject)}, from {base}; {wording.basis_text(plan)}."
-    yield f"**{'Effect' if plan.ok else 'Refused'}:** {code(wording.verdict(plan))}"
+    yield f"**{'Effect' if plan.applies else 'Refused'}:** {code(wording.verdict(plan))}"
     if rows := list(_summary_rows(plan)):
         yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     if plan.confirmations:
@@ -105,6 +115,7 @@ def _sections(plan: PlanDocument) -> Iterator[tuple[str, list[str]]]:
     """Title and lines, what matters most first."""
     sections = (
         ("findings", _findings(plan.findings)),
+        ("held back", _held(plan)),
         ("changes", _changes(plan)),
         ("roll-outs", _roll_outs(each for each in plan.roll_outs if each.by_commit)),
         ("routes", (f"{wording.SIGNS[each.verb]} {wording.route_text(each)}" for each in plan.routes)),
@@ -119,7 +130,7 @@ def _sections(plan: PlanDocument) -> Iterator[tuple[str, list[str]]]:
 
 
 def _section(title: str, lines: list[str]) -> str:
-    shown = " open" if title == "findings" else ""
+    shown = " open" if title in ("findings", "held back") else ""
     return f"<details{shown}><summary>{title}</summary>\n\n{block(lines)}\n\n</details>"
 
 

@@ -17,7 +17,7 @@ from reconciler.core.preview.routes import route_effects
 from reconciler.core.preview.simulation import decided, run
 from reconciler.core.preview.wording import summary
 from reconciler.core.preview.world import Rows, World, app_of, moving_world
-from reconciler.core.revisions import CommitInfo, Refused, Source
+from reconciler.core.revisions import CommitInfo, HeldApp, Refused, Source
 from reconciler.core.signing.verdicts import SignedBy
 
 STEADY = "An instance that is not ready now, and does not change, is taken to stay as it is; no time-out passes."
@@ -34,6 +34,7 @@ class Asked:
     findings: tuple[Finding, ...]
     applied: str = ""
     signatures: tuple[SignedBy, ...] = ()
+    held: tuple[HeldApp, ...] = ()
 
 
 def preview(rows: Rows, event_id: int, asked: Asked, fleet: Fleet, notes: Sequence[str] = ()) -> PlanDocument:
@@ -61,7 +62,7 @@ def preview(rows: Rows, event_id: int, asked: Asked, fleet: Fleet, notes: Sequen
     decision = decided(rows, world.past.rows["releases"], revision, asked.plan.commands)
     if isinstance(decision, Refused):
         return _refused(blank, asked, ordered([*asked.findings, *decision.findings]))
-    return _applied(blank, rows, world, asked.plan, decision)
+    return _applied(replace(blank, ok=not asked.held, held=asked.held), rows, world, asked.plan, decision)
 
 
 def _refused(blank: PlanDocument, asked: Asked, findings: tuple[Finding, ...]) -> PlanDocument:
@@ -83,7 +84,6 @@ def _applied(blank: PlanDocument, rows: Rows, world: World, plan: Plan, batch: S
     known = blank.fleet != "unknown"
     return replace(
         blank,
-        ok=True,
         complete=trace.complete,
         summary=summary(changed, rolled, len(missing)),
         changes=changed,

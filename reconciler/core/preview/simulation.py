@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kit.errors import Refusal
 from kit.wire import InstanceReport, InstanceStatus
 from reconciler.core import quotas
-from reconciler.core.commands import Append, Conflict, GitCommand
-from reconciler.core.decide.git import GitState, claim_finding, decide_revision
+from reconciler.core.commands import Append, GitCommand
+from reconciler.core.decide.git import GitState, claim_refusal, decide_revision
 from reconciler.core.decide.instances import Known, decide_report
 from reconciler.core.events import Cause
-from reconciler.core.findings import Finding
 from reconciler.core.preview.world import Rows, World, fold_appends
 from reconciler.core.projection import Doc
 from reconciler.core.revisions import Refused, RevisionApplied
@@ -78,29 +77,13 @@ def decided(
     decision = decide_revision(state, revision, commands)
     if isinstance(decision, Refused):
         return decision
-    findings = tuple(_claim_findings(rows, decision))
-    return Refused(findings) if findings else decision
+    return _over_quota(rows, decision) or decision
 
 
-def _claim_findings(rows: Rows, batch: Sequence[Append]) -> Iterator[Finding]:
-    """Hostnames that somebody else holds, and the quota. That a resource belongs to another source, the decider has
-    said already."""
+def _over_quota(rows: Rows, batch: Sequence[Append]) -> Refused | None:
+    """The one thing that the log says and the decider does not, unless somebody is faster."""
     over = quotas.judged(batch, quotas.counted_in(rows)) if quotas.limits_after(rows, batch) else None
-    if over is not None:
-        finding = claim_finding(over[1].conflict(over[0].command_id), batch)
-        yield from [finding] if finding else []
-    taken = {claim.key: (append, claim) for append in batch for claim in append.take if claim.kind == "hostname"}
-    freed = {(claim.key, claim.owner) for append in batch for claim in append.free}
-    for owner, row in rows["resources"].items() if taken else ():
-        if row["kind"] != "route":
-            continue
-        spec = row["spec"]
-        for host in (spec["hostname"], "*") if spec["protocol"] == "tcp_raw" else (spec["hostname"],):
-            key = f"{host}:{spec['listen_port']}"
-            if key in taken and (key, owner) not in freed and taken[key][1].owner != owner:
-                conflict = Conflict(taken[key][0].command_id, "claim", f"hostname:{key}", taken[key][1].owner, owner)
-                finding = claim_finding(conflict, batch)
-                yield from [finding] if finding else []
+    return None if over is None else claim_refusal(over[1].conflict(over[0].command_id), batch)
 
 
 def run(world: World, batch: Iterable[Append], new_instance_id: NewInstanceId | None = None) -> Trace:

@@ -23,11 +23,20 @@ from reconciler.core.preview.document import (
     RollOutStep,
     RouteEffect,
 )
+from reconciler.core.revisions import HeldApp
 
-SIGNS = {"create": "+", "update": "~", "move": ">", "delete": "-", "retain": "!", "backends": "~"}
-_DONE = {"create": "created", "update": "changed", "move": "moved", "delete": "removed", "retain": "retained"}
+SIGNS = {"create": "+", "update": "~", "move": ">", "mark": "=", "delete": "-", "retain": "!", "backends": "~"}
+_DONE = {
+    "create": "created",
+    "update": "changed",
+    "move": "moved",
+    "mark": "marked",
+    "delete": "removed",
+    "retain": "retained",
+}
 _DIGEST = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]{52}")
 _MEBIBYTE = 1 << 20
+_HELD_NAMED_MAX = 5
 _SETS = ("keys", "secrets")
 """Lists whose order says nothing: what came and went is told."""
 
@@ -51,10 +60,23 @@ def summary(changes: Sequence[PlannedChange], rolled: Iterable[RollOut], confirm
 
 def verdict(plan: PlanDocument) -> str:
     bad = sum(finding.severity == "error" for finding in plan.findings)
+    if plan.held:
+        return f"The commit would be applied except {held_text(plan.held)}; {plan.summary}"
     if not plan.ok:
         told = f"{counted(bad, 'error')}, {counted(len(plan.findings) - bad, 'warning')}"
         return f"The commit would be refused, and nothing would change: {told}"
     return plan.summary
+
+
+def held_text(held: Sequence[HeldApp]) -> str:
+    named = [each.short for each in held[:_HELD_NAMED_MAX]]
+    more = f" and {len(held) - len(named)} more" if len(held) > len(named) else ""
+    return ", ".join(named) + more
+
+
+def held_line(each: HeldApp) -> str:
+    first = each.findings[0]
+    return f"{each.short}: stays as it is: {first.place}: {first.message}"
 
 
 def change_text(change: PlannedChange) -> str:

@@ -184,9 +184,11 @@ async def test_from_a_push_to_a_ready_instance_and_back_to_the_line(
         assert "instance.allocated" in await told("events", "--commit", commit[:8])
 
         head.write("site.yaml", APP.replace("replicas", "replicsa"))
-        refused = head.push("Scale, with a slip")
-        await until(lambda: _contains(told("why", "site"), "revision_refused"))
-        assert "replicas" in await told("why", refused[:8])
+        slip = head.push("Scale, with a slip")
+        await until(lambda: _contains(told("why", "site"), "held_back"))
+        assert "site.yaml:" in await told("why", "site")
+        assert "replicas" in await told("why", slip[:8])
+        assert "was applied except app prod/app/site: site.yaml:" in await told("status")
         head.remove("site.yaml")
         head.push("Take it down")
         await until(lambda: _is(verdict("site"), "removed"))
@@ -206,17 +208,31 @@ async def _contains(found: Awaitable[str], wanted: str) -> bool:
 
 
 async def test_a_refused_first_commit_is_what_why_says(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    fleet.repository.write(
-        "site.yaml", APP.replace("replicas", "replicsa") + "---\n" + APP.replace("site\n", "other\n")
-    )
+    fleet.repository.write("site.yaml", APP)
+    fleet.repository.write("env.yaml", ENVIRONMENT.replace("description", "descr"))
     commit = fleet.repository.push("Slip")
 
     async def refused() -> bool:
         capsys.readouterr()
-        assert await fleet.run("why", "other") == 4
+        assert await fleet.run("why", "site") == 4
         return commit[:12] in capsys.readouterr().err
 
     await until(refused)
+
+
+async def test_why_knows_an_app_that_never_began_because_it_is_held_back(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.repository.write("env.yaml", ENVIRONMENT)
+    fleet.repository.write("site.yaml", APP.replace("replicas", "replicsa"))
+    fleet.repository.push("Slip")
+
+    async def told() -> bool:
+        capsys.readouterr()
+        code = await fleet.run("why", "site")
+        return code == 0 and "site.yaml:11:7" in capsys.readouterr().out
+
+    await until(told)
 
 
 async def test_a_plan_against_the_live_fleet_comes_true(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,9 @@ def test_every_form_and_the_exit_code(repository: Repository, capsys: pytest.Cap
     code, told = run()
     assert code == 1
     assert "site.yaml:8" in told
+    assert "would be applied except prod/app/site" in told
+    code, told = run("--on-error", "refuse-commit")
+    assert code == 1
     assert "would be refused, and nothing would change" in told
 
 
