@@ -81,18 +81,20 @@ def ownership_finding(state: GitState, resource_id: ResourceId, source_id: str, 
 def listener_finding(state: GitState, command: DeclareResource, gone: frozenset[str]) -> Finding | None:
     """tcp_raw owns its listen port: no other route may use the same port. `gone`: ids that this revision removes."""
     resource = command.resource
-    for text, row in state.resources.items():
-        if row["kind"] != "route" or text in gone or text == str(resource.id):
+    port, protocol = resource.spec["listen_port"], resource.spec["protocol"]
+    if protocol != "tcp_raw" and port not in state.raw_ports:
+        return None
+    for text, row in state.routes_by_port.get(port, {}).items():
+        if text in gone or text == str(resource.id):
             continue
-        same_port = row["spec"]["listen_port"] == resource.spec["listen_port"]
-        if same_port and "tcp_raw" in (row["spec"]["protocol"], resource.spec["protocol"]):
+        if "tcp_raw" in (row["spec"]["protocol"], protocol):
             return Finding(
                 path=resource.origin.path,
                 line=resource.origin.line,
                 column=0,
                 pointer="/spec/listenPort",
                 code="listen_port_taken",
-                message=f"port {resource.spec['listen_port']} is used by {text}; tcp_raw shares its port with none",
+                message=f"port {port} is used by {text}; tcp_raw shares its port with none",
                 fix="choose another listenPort",
             )
     return None
