@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import random
 import resource
+import statistics
 import subprocess
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
-from reconciler.tasks.git_sync import GitSync, Looked
+from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.projector import Projector
 from reconciler.vault import Vault
 
@@ -71,6 +73,16 @@ class Monorepo:
         repository.change(repository.levels, "info")
         return repository
 
+    @classmethod
+    def at(cls, path: Path) -> Monorepo:
+        """One that was made before."""
+        git = pygit2.Repository(str(path))
+        head = git.references["refs/heads/main"].peel(pygit2.Commit)
+        apps = head.tree["apps"]
+        assert isinstance(apps, pygit2.Tree)
+        trees = {str(entry.name): entry.id for entry in apps}
+        return cls(path, dict.fromkeys(trees, "info"), str(head.id), trees)
+
     def change(self, names: Iterable[str], level: str) -> str:
         """One commit; returns its id."""
         git = pygit2.Repository(str(self.path))
@@ -105,14 +117,36 @@ def _tree(git: pygit2.Repository, entries: dict[str, tuple[pygit2.Oid, int]]) ->
     return builder.write()
 
 
+class TimedClone(BareClone):
+    """Keeps how long its fetches took: they wait for another program and for the network, and are told apart."""
+
+    fetched_s = 0.0
+
+    async def fetch(self) -> str:
+        started = time.monotonic()
+        try:
+            return await super().fetch()
+        finally:
+            self.fetched_s += time.monotonic() - started
+
+
 @dataclass
 class Parts:
     store: Store
     sync: GitSync
     handlers: Handlers
 
-    async def apply(self) -> Looked:
-        return await self.sync.step()
+    async def apply(self) -> tuple[float, float]:
+        """What is at the head of the branch. Seconds of the fetch, and of all that follows, until the events are
+        appended."""
+        clone = self.sync.clone
+        assert isinstance(clone, TimedClone)
+        clone.fetched_s = 0.0
+        started = time.monotonic()
+        looked = await self.sync.step()
+        seconds = time.monotonic() - started
+        assert looked.result == "applied", looked
+        return clone.fetched_s, seconds - clone.fetched_s
 
     async def caught_up(self) -> None:
         head = await self.store.log.head()
@@ -122,6 +156,10 @@ class Parts:
         """Of the reading process."""
         child = Path(f"/proc/{self.sync.reading.pid}/status").read_text()
         return int(child.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def p95_ms(seconds: Sequence[float]) -> float:
+    return round(statistics.quantiles(seconds, n=20)[18] * 1000, 1)
 
 
 def own_peak_mib() -> float:
@@ -138,7 +176,7 @@ async def running(folder: Path, repository: Path) -> AsyncIterator[Parts]:
         source = Source("main", "acme", "shop", str(repository))
         sync = GitSync(
             source=source,
-            clone=BareClone(folder, source),
+            clone=TimedClone(folder, source),
             resolve=Vault.open_or_create(folder / "platform.agekey").resolve,
             log=store.log,
             views=store.views,
