@@ -150,7 +150,9 @@ def _listeners_after(
     gone = [each.resource for each in old if each.resource.id.kind == "route"]
     if not routes and not gone:
         return before.listeners
-    if any(each.spec["protocol"] == "tcp_raw" or each.spec["listen_port"] in before.raw_ports for each in (*routes, *gone)):
+    if any(
+        each.spec["protocol"] == "tcp_raw" or each.spec["listen_port"] in before.raw_ports for each in (*routes, *gone)
+    ):
         return None
     listeners = dict(before.listeners)
     for each in gone:

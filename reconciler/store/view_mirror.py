@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kit.heap import keep_aside
 from reconciler.core.events import Event
 from reconciler.core.folding import Folding
 from reconciler.core.projection import Doc, cares_about
@@ -63,18 +64,20 @@ class ViewMirror:
         """Inside a REPEATABLE READ transaction, whose picture it completes."""
         if log_id != self._log_id:
             self._log_id, self._kept = log_id, {}
-        found = {name: (event_id, generation) for name, event_id, generation in await connection.fetch(CHECKPOINTS, names)}
+        found = {
+            name: (event_id, generation) for name, event_id, generation in await connection.fetch(CHECKPOINTS, names)
+        }
         now = {name: found.get(name, (0, 0)) for name in names}
         near = {name: kept for name in names if (kept := self._kept.get(name)) and _is_near(kept, *now[name])}
         touched = await _touched(connection, near, {name: now[name][0] for name in near})
+        changed = await _changed(connection, touched)
         answer = {}
         for name in names:
             kept = near.get(name)
             if kept is None:
                 answer[name] = await self._whole(connection, name, *now[name])
             else:
-                rows = await _changed(connection, name, kept.rows, touched[name])
-                answer[name] = self._kept[name] = Kept(*now[name], rows)
+                answer[name] = self._kept[name] = Kept(*now[name], _after(kept.rows, touched[name], changed[name]))
         return answer
 
     async def _whole(self, connection: Connection, name: str, event_id: int, generation: int) -> Kept:
@@ -87,6 +90,8 @@ class ViewMirror:
         kept = Kept(event_id, generation, dict(sorted(rows.items())))
         if size_bytes <= MIRROR_VIEW_BYTES_MAX:
             self._kept[name] = kept
+            if len(rows) > MIRROR_DECODE_ROWS:
+                keep_aside()
         return kept
 
 
@@ -111,16 +116,31 @@ async def _touched(connection: Connection, near: Mapping[str, Kept], upto: Mappi
     return keys
 
 
-async def _changed(connection: Connection, name: str, rows: Mapping[str, Doc], keys: set[str]) -> Mapping[str, Doc]:
-    """`rows` as they are now, when at most those of `keys` have changed."""
+async def _changed(connection: Connection, touched: Mapping[str, set[str]]) -> dict[str, dict[str, Doc]]:
+    """By view, those of the rows that are there."""
+    changed: dict[str, dict[str, Doc]] = {name: {} for name in touched}
+    wanted = [(name, list(keys)) for name, keys in touched.items() if keys]
+    if wanted:
+        query = " UNION ALL ".join(
+            f"SELECT '{name}', key, doc::text FROM view_{name} WHERE key = ANY(${number}::text[])"  # noqa: S608  # checked names
+            for number, (name, _) in enumerate(wanted, start=1)
+        )
+        found = await connection.fetch(query, *(keys for _, keys in wanted))
+        for name, _ in wanted:
+            changed[name] = await _decoded([(key, text) for view, key, text in found if view == name])
+    return changed
+
+
+def _after(rows: Mapping[str, Doc], keys: set[str], now: Mapping[str, Doc]) -> Mapping[str, Doc]:
+    """`rows` when at most those of `keys` have changed. `now`: those of them that are still there."""
     if not keys:
         return rows
-    query = f"SELECT key, doc::text FROM view_{name} WHERE key = ANY($1::text[])"  # noqa: S608  # a checked name
-    now = await _decoded([(key, text) for key, text in await connection.fetch(query, list(keys))])
-    changed = {key: row for key, row in rows.items() if key not in keys or key in now} if keys - now.keys() else dict(rows)
+    changed = dict(rows)
+    for key in keys - now.keys():
+        changed.pop(key, None)
     is_new = bool(now.keys() - rows.keys())
     changed.update(now)
-    return dict(sorted(changed.items())) if is_new else changed
+    return {key: changed[key] for key in sorted(changed)} if is_new else changed
 
 
 async def _pages(connection: Connection, query: str) -> AsyncIterator[Texts]:

@@ -200,17 +200,17 @@ class GitSync:
 
     async def _judge(self, head: str, applied: str) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
-        rows = rows_of(self.source, snapshot.rows["resources"])
         try:
-            judged = await asyncio.to_thread(self._judge_now, head, applied, rows)
+            judged = await asyncio.to_thread(self._judge_now, head, applied, snapshot.rows["resources"])
         except Transient as error:
             await self._reading_failed(error)
             raise
         self._damaged_reads = 0
         return judged
 
-    def _judge_now(self, head: str, applied: str, rows: list[Mapping[str, Any]]) -> Judged:
+    def _judge_now(self, head: str, applied: str, resources: Mapping[str, Mapping[str, Any]]) -> Judged:
         """In a worker thread. What it reads with lives on, so that only what changes is read and parsed."""
+        rows = rows_of(self.source, resources)
         bounded, signatures = self._read_with(), self.signatures()
         objects, reader = bounded.objects, bounded.reader
         return judge(self.source, objects, reader, head=head, base=applied, rows=rows, signatures=signatures)

@@ -96,9 +96,7 @@ class Monorepo:
             "defaults.yaml": (_blob(git, DEFAULTS), _FILE),
         }
         parents = [self.head] if self.head else []
-        self.head = str(
-            git.create_commit("refs/heads/main", _WHO, _WHO, f"Level {level}", _tree(git, root), parents)
-        )
+        self.head = str(git.create_commit("refs/heads/main", _WHO, _WHO, f"Level {level}", _tree(git, root), parents))
         return self.head
 
     def pack(self) -> None:

@@ -58,7 +58,9 @@ step = st.one_of(
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=histories, steps=st.lists(step, min_size=3, max_size=25), page=st.integers(1, 9), near=st.integers(0, 30))
+@given(
+    history=histories, steps=st.lists(step, min_size=3, max_size=25), page=st.integers(1, 9), near=st.integers(0, 30)
+)
 async def test_kept_rows_equal_stored_rows(
     store: Store,
     superuser_url: str,
@@ -81,7 +83,9 @@ async def test_kept_rows_equal_stored_rows(
                 batch, waiting = waiting[:subject], waiting[subject:]
                 await store.log.append(batch)
             elif isinstance(subject, set):
-                assert as_bytes(await store.views.snapshot(subject)) == as_bytes(await forgetful(store, sorted(subject)))
+                assert as_bytes(await store.views.snapshot(subject)) == as_bytes(
+                    await forgetful(store, sorted(subject))
+                )
             elif what == "page":
                 await store.writer.apply_page(str(subject))
             else:
