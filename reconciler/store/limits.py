@@ -47,8 +47,8 @@ VERIFY_PAGE_EVENTS = 5_000
 
 APPEND_COMMANDS_MAX = 40_960
 APPEND_EVENTS_MAX = 100_000
-"""A commit is one batch, and the largest source (RESOURCES_MAX) may be declared, or exchanged, by one commit: up to three
-events for each resource that is declared and one for each that goes."""
+"""A commit is one batch, and the largest source (RESOURCES_MAX) may be declared, or exchanged, by one commit: up to
+three events for each resource that is declared and one for each that goes."""
 
 PAYLOAD_BYTES_MAX = 8 << 20
 BATCH_BYTES_MAX = 192 << 20

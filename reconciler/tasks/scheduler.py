@@ -16,12 +16,13 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
+from kit.heap import keep_aside
 from kit.waiting import first_of
 from reconciler.core.commands import Append, Fence
 from reconciler.core.scheduler.actions import Actions
 from reconciler.core.scheduler.convergence import applied_revisions, converged
 from reconciler.core.scheduler.schedule import schedule
-from reconciler.core.scheduler.snapshot import VIEWS, Snapshot, read_snapshot
+from reconciler.core.scheduler.snapshot import VIEWS, Memory, Snapshot, read_snapshot
 from reconciler.core.scheduler.times import Times
 from reconciler.handlers import Handlers
 from reconciler.ids import Ids
@@ -32,6 +33,7 @@ PASS_GAP_S = 0.1
 """Between two passes, so that a burst of reports is one pass and not a hundred."""
 
 VIEW_WAIT_S = 10.0
+LARGE_ROWS = 1_000
 
 _log = logs.get("scheduler")
 
@@ -48,6 +50,7 @@ class Scheduler:
         self._rng = rng
         self._backoff = Backoff(first_s=0.2, cap_s=10.0)
         self._times = Times()
+        self._memory = Memory()
         self._fence: Fence | None = None
         self._overtaken = False
         self._unreadable: frozenset[str] = frozenset()
@@ -93,7 +96,9 @@ class Scheduler:
 
     def _decide(self, views: ViewSnapshot, now_s: float) -> tuple[Snapshot, Actions]:
         """In a worker thread."""
-        snapshot = read_snapshot(views.rows, views.event_id)
+        snapshot = read_snapshot(views.rows, views.event_id, self._memory)
+        if self._memory.fresh > LARGE_ROWS:
+            keep_aside()
         times = self._times.observe(snapshot, now_s, applied_revisions(views.rows))
         return snapshot, schedule(snapshot, times, lambda: self._ids("i"), now_s)
 

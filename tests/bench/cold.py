@@ -1,7 +1,7 @@
 """How long the first commit of a large repository takes: the reading of it alone, then all of it, to appended events.
 
-`peak_rss_mib` is that of the reading process; `controller_growth_mib` is what the reading adds to the process beside it;
-`controller_peak_mib` is that process at its largest, when the commit is applied and all views are as far.
+`peak_rss_mib` is that of the reading process; `controller_growth_mib` is what the reading adds to the process beside
+it; `controller_peak_mib` is that process at its largest, when the commit is applied and all views are as far.
 """
 
 from __future__ import annotations

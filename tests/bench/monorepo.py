@@ -22,7 +22,7 @@ import pygit2
 from kit.clock import SystemClock
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
-from reconciler.git.clone import BareClone
+from reconciler.git.clone import FETCH_TIMEOUT_S, BareClone
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.store.settings import StoreSettings
@@ -120,10 +120,10 @@ class TimedClone(BareClone):
 
     fetched_s = 0.0
 
-    async def fetch(self) -> str:
+    async def fetch(self, *, timeout_s: float = FETCH_TIMEOUT_S) -> str:
         started = time.monotonic()
         try:
-            return await super().fetch()
+            return await super().fetch(timeout_s=timeout_s)
         finally:
             self.fetched_s += time.monotonic() - started
 

@@ -62,7 +62,7 @@ edits = st.dictionaries(
 findings = st.sampled_from([(), (), (), (WARNING,), (ERROR,)])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def file(path: str, documents: tuple[int, ...]) -> ManifestFile:
     text = "---\n".join(DOCUMENTS[each] for each in documents)
     return read_file(text.encode(), path, "0" * 40, Scope("org", "project"), resolve_offline)

@@ -23,7 +23,8 @@ from reconciler.ports import ViewSnapshot
 from reconciler.store import view_mirror, view_writer
 from reconciler.store.store import Store
 from reconciler.store.views import PostgresViews
-from tests.properties.test_replay_equals_views import BEGINNINGS, CAUSE, as_of, histories
+from tests.properties.test_replay_equals_views import BEGINNINGS, as_of, histories
+from tests.unit.projections.samples import CAUSE
 
 _numbers = itertools.count(1)
 VIEWS = sorted(PROJECTIONS)
