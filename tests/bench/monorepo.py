@@ -22,7 +22,8 @@ import pygit2
 from kit.clock import SystemClock
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
-from reconciler.git.clone import FETCH_TIMEOUT_S, BareClone
+from reconciler.git.clone import BareClone
+from reconciler.git.transport import FETCH_TIMEOUT_S
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.store.settings import StoreSettings
