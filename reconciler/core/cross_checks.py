@@ -26,9 +26,13 @@ RESOURCES_MAX = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What a commit declares, by identity."""
+    """What a commit declares, by identity. `mark` stands for this very tree. `base`: the mark of one from which it
+    differs in `touched` at most."""
 
     resources: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    mark: object = field(default_factory=object, compare=False, repr=False)
+    base: object = field(default=None, compare=False, repr=False)
+    touched: frozenset[ResourceId] = field(default=frozenset(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

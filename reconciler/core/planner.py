@@ -14,7 +14,7 @@ The order of commands is safe to follow one by one:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kit.canonical import digest
 from reconciler.core.commands import DeclareResource, GitCommand, RemoveResource, RetainResource
@@ -86,8 +86,14 @@ def plan(
         owner = step.resource_id.owner
         return step.resource_id.env not in kept_envs if owner is None else str(owner) not in held
 
-    declared = list(_declared(before, head.resources, retained))
-    gone = list(filter(may_change, _gone(before, head.resources, retained, confirmations)))
+    if base is not None and head.base is base.mark:  # all others are the same in both
+        looked_at = sorted({*head.touched, *retained})
+        old = {each: before[each] for each in looked_at if each in before}
+        new = {each: head.resources[each] for each in looked_at if each in head.resources}
+    else:
+        old, new = dict(before), dict(head.resources)
+    declared = list(_declared(old, new, retained))
+    gone = list(filter(may_change, _gone(old, new, head.resources, retained, confirmations)))
     steps = _in_order(declared, gone, before, head.resources)
     warnings = [
         *(retained_warning(step.resource_id, step.origin) for step in steps if step.verb == "retain"),
@@ -155,22 +161,28 @@ def _declared(
 def _gone(
     before: Mapping[ResourceId, Resource],
     after: Mapping[ResourceId, Resource],
+    whole: Mapping[ResourceId, Resource],
     retained: Collection[ResourceId],
     confirmations: Confirmations,
 ) -> Iterator[_Step]:
-    apps = {(identity.env, identity.app) for identity in after if identity.kind == "app"}
+    """`whole`: all that the head declares."""
     for identity, resource in before.items():
         if identity not in after:
             may_go = (
                 identity.kind not in STATEFUL_KINDS
                 or identity.short in confirmations.deletes
                 or resource.marks.removal == "confirmed"
-                or (identity.kind == "secret" and (identity.env, identity.app) not in apps)
+                or (identity.kind == "secret" and _owner(identity) not in whole)
             )
             yield _Step("delete" if may_go else "retain", identity, resource.origin)
     for identity in retained:
         if identity not in after and identity not in before and identity.short in confirmations.deletes:
             yield _Step("delete", identity, Origin("", 0))
+
+
+def _owner(identity: ResourceId) -> ResourceId:
+    """Its app."""
+    return replace(identity, kind="app", name=identity.app)
 
 
 def _in_order(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from reconciler.core.cross_checks import Assembled, Tree
@@ -21,14 +22,14 @@ Row = Mapping[str, Any]
 _NOTHING = Assembled(Tree(), ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Applied:
     """`base`: None when there is none, or it cannot be read as it was when it was applied (an accepted rewrite took its
-    objects away, or the rules have become stricter since). `live`: from the rows; of the base's tree when there are no
-    rows, which is so only where nothing runs (`trueup plan`). `held`: app -> unreadable files, of the base."""
+    objects away, or the rules have become stricter since). `rows`: none only where nothing runs (`trueup plan`).
+    `held`: app -> unreadable files, of the base."""
 
     base: Assembled | None
-    live: Tree
+    rows: Collection[Row]
     retained: frozenset[ResourceId]
     held: Mapping[str, tuple[str, ...]]
 
@@ -51,8 +52,12 @@ class Applied:
                 if not rows:
                     raise
                 found = None
-        live = _tree_of_rows(rows) if rows or found is None else found.tree
-        return cls(found, live, _retained(rows), held)
+        return cls(found, rows, _retained(rows), held)
+
+    @cached_property
+    def live(self) -> Tree:
+        """Made only for a commit that has to be held against it: its cost is that of the whole source."""
+        return _tree_of_rows(self.rows) if self.rows or self.base is None else self.base.tree
 
     @property
     def tree(self) -> Tree:

@@ -9,9 +9,10 @@ which are large, only up to a bound, and a file beyond it is parsed again when s
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from kit.heap import keep_aside
 from reconciler.core.cross_checks import RESOURCES_MAX, too_many_resources
 from reconciler.core.declared import ManifestFile, Scope
 from reconciler.core.findings import Finding
@@ -31,6 +32,7 @@ TREE_CHARS_MAX = 64 << 20
 PARSED_BYTES_MAX = 8 << 20
 """Of the files whose nodes are kept; nodes take some 25 times as much."""
 TREES_KEPT = 2
+LARGE_FILES = 1_000
 Key = tuple[str, str]
 """Path and blob."""
 
@@ -57,6 +59,19 @@ class _State:
     chars: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A commit that was read. `keys`: of its files; `size_bytes`, `resources` and `chars`: of all of them together."""
+
+    keys: frozenset[Key]
+    outlines: Mapping[str, Outline]
+    context: Context
+    states: Mapping[str, _State]
+    size_bytes: int
+    resources: int
+    chars: int
+
+
 class _Beyond(Exception):
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.message)
@@ -74,8 +89,7 @@ class TreeFiles:
     before_file: Callable[[str], None] = lambda path: None
     _walk: TreeWalk = field(init=False)
     _memory: Memory = field(default_factory=Memory)
-    _outlines: list[dict[Key, Outline]] = field(default_factory=list)
-    _states: OrderedDict[str, dict[str, _State]] = field(default_factory=OrderedDict)
+    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _parsed: OrderedDict[Key, ParsedFile] = field(default_factory=OrderedDict)
     _parsed_bytes: int = 0
     _count: int = 0
@@ -88,62 +102,96 @@ class TreeFiles:
         object cannot be read."""
         self._count = 0
         listing = self._walk.list(self.objects.commit(commit).tree, self.parts)
+        known = self._known.get(base)
         try:
-            outlines = self._outline_all(listing.files)
-            context = Context(outlines, self._memory)
-            _bound_resources(context.resources())
-            return self._delta(commit, base, outlines, context, listing.findings)
+            found = (self._onto(known, listing.files) if known else None) or self._anew(known, listing.files)
         except _Beyond as beyond:
             return TreeDelta(findings=(beyond.finding,), parsed=self._count, unusable=True)
+        now, files = found
+        self._keep(commit, now)
+        if self._count > LARGE_FILES:
+            keep_aside()
+        findings = (*listing.findings, *now.context.findings(state.used for state in now.states.values()))
+        removed = tuple(path for path in known.states if path not in now.states) if known else ()
+        return TreeDelta(base if known else "", removed, tuple(files), findings, self._count)
 
-    def _delta(
-        self, commit: str, base: str, outlines: Mapping[str, Outline], context: Context, walked: tuple[Finding, ...]
-    ) -> TreeDelta:
-        known = self._states.get(base)
-        before = known or {}
+    def _onto(self, known: _Known, listed: tuple[Key, ...]) -> tuple[_Known, list[ManifestFile]] | None:
+        """Only the files that differ are looked at. None when other files may see one of them, or a bound is near."""
+        keys = frozenset(listed)
+        if len(known.outlines) != len(known.keys) or len({path for path, _ in keys}) != len(keys):
+            return None  # a folder with a name twice
+        old = [known.outlines[path] for path, _ in known.keys - keys]
+        new = [self._outline(key) for key in sorted(keys - known.keys)]
+        if not all(each.is_plain for each in (*old, *new)):
+            return None
+        outlines, states = dict(known.outlines), dict(known.states)
+        for each in old:
+            del outlines[each.path], states[each.path]
+        outlines.update((each.path, each) for each in new)
+        context = known.context.onto(outlines)
+        size_bytes = known.size_bytes + _more(old, new, lambda each: each.size_bytes)
+        resources = known.resources + _more(old, new, context.resources_of)
+        if size_bytes > TREE_MANIFEST_BYTES_MAX or resources > RESOURCES_MAX:
+            return None
+        resolved = {each.path: self._resolve(each, context) for each in new}
+        states.update((path, state) for path, (state, _) in resolved.items())
+        gone_chars = sum(known.states[each.path].chars for each in old)
+        chars = known.chars - gone_chars + sum(state.chars for state, _ in resolved.values())
+        if chars > TREE_CHARS_MAX:
+            return None
+        self.before_file("")
+        now = _Known(keys, outlines, context, states, size_bytes, resources, chars)
+        return now, [file for _, file in resolved.values()]
+
+    def _anew(self, known: _Known | None, listed: tuple[Key, ...]) -> tuple[_Known, list[ManifestFile]]:
+        """All files are looked at; a file that was resolved from the same is not resolved again."""
+        outlines, size_bytes = self._outline_all(listed)
+        context = Context(outlines, self._memory)
+        resources = context.resources()
+        _bound_resources(resources)
+        before = known.states if known else {}
         states: dict[str, _State] = {}
         files: list[ManifestFile] = []
         chars = 0
         for path, each in outlines.items():
-            inputs = context.inputs(each)
             state = before.get(path)
-            if state is None or state.inputs != inputs:
-                self.before_file(path)
-                resolved = resolve_file(self._nodes(path, each.blob), each, context, self.scope)
-                state = _State(inputs, resolved.used, resolved.chars)
-                files.append(resolved.file)
+            if state is None or state.inputs != context.inputs(each):
+                state, file = self._resolve(each, context)
+                files.append(file)
             states[path] = state
             chars += state.chars
             if chars > TREE_CHARS_MAX:
                 raise _Beyond(_too_much_text(path))
         self.before_file("")
-        self._keep(commit, states)
-        findings = (*walked, *context.findings(state.used for state in states.values()))
-        removed = tuple(path for path in before if path not in states)
-        return TreeDelta(base if known is not None else "", removed, tuple(files), findings, self._count)
+        return _Known(frozenset(listed), outlines, context, states, size_bytes, resources, chars), files
 
-    def _keep(self, commit: str, states: dict[str, _State]) -> None:
-        self._states[commit] = states
-        self._states.move_to_end(commit)
-        while len(self._states) > TREES_KEPT:
-            self._states.popitem(last=False)
+    def _resolve(self, each: Outline, context: Context) -> tuple[_State, ManifestFile]:
+        self.before_file(each.path)
+        resolved = resolve_file(self._nodes(each.path, each.blob), each, context, self.scope)
+        return _State(context.inputs(each), resolved.used, resolved.chars), resolved.file
 
-    def _outline_all(self, files: tuple[Key, ...]) -> dict[str, Outline]:
-        current: dict[Key, Outline] = {}
+    def _keep(self, commit: str, now: _Known) -> None:
+        self._known[commit] = now
+        self._known.move_to_end(commit)
+        while len(self._known) > TREES_KEPT:
+            self._known.popitem(last=False)
+
+    def _outline_all(self, files: tuple[Key, ...]) -> tuple[dict[str, Outline], int]:
+        found: dict[str, Outline] = {}
         total_bytes = 0
         for key in files:
-            current[key] = self._outline(key)
-            total_bytes += current[key].size_bytes
+            each = found[key[0]] = self._outline(key)
+            total_bytes += each.size_bytes
             if total_bytes > TREE_MANIFEST_BYTES_MAX:
                 raise _Beyond(_tree_too_large(key[0]))
-        self._outlines = [current, *self._outlines[: TREES_KEPT - 1]]
-        return {path: each for (path, _), each in current.items()}
+        return found, total_bytes
 
     def _outline(self, key: Key) -> Outline:
-        for known in self._outlines:
-            if (found := known.get(key)) is not None:
+        path, blob = key
+        for known in self._known.values():
+            if (found := known.outlines.get(path)) is not None and found.blob == blob:
                 return found
-        return outline(self._nodes(*key))
+        return outline(self._nodes(path, blob))
 
     def _nodes(self, path: str, blob: str) -> ParsedFile:
         key = (path, blob)
@@ -166,6 +214,10 @@ class TreeFiles:
         except ObjectTooLarge as error:
             return ParsedFile(path, blob, 0, findings=(file_too_large(path, error.size_bytes),), opaque=True)
         return parse_file(content, path, blob)
+
+
+def _more(old: Iterable[Outline], new: Iterable[Outline], amount: Callable[[Outline], int]) -> int:
+    return sum(map(amount, new)) - sum(map(amount, old))
 
 
 def _bound_resources(count: int) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
+from kit.heap import keep_aside
 from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.declared import ManifestFile, settle
 from reconciler.core.findings import Finding
+from reconciler.core.incremental import Joined, join
 from reconciler.core.secret_file import ResolveSecret
-from reconciler.git.tree_files import TREES_KEPT, TreeDelta
+from reconciler.git.tree_files import LARGE_FILES, TREES_KEPT, TreeDelta
 
 
 class Files(Protocol):
@@ -27,12 +30,13 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """`settled`: the files that are done with; one whose secrets could not be opened is tried again each time, since
-    what was wrong with it may lie outside of it."""
+    """`files`: as they were read. `joined`: with their secrets opened. `open`: the paths of those whose secrets could
+    not be opened; they are tried again each time, since what was wrong with them may lie outside of them."""
 
     files: Mapping[str, ManifestFile]
-    settled: Mapping[str, ManifestFile]
     findings: tuple[Finding, ...]
+    joined: Joined
+    open: frozenset[str]
 
 
 class TreeReader:
@@ -54,32 +58,41 @@ class TreeReader:
             self.parsed = delta.parsed
             if delta.unusable:
                 return assemble([], delta.findings)
-            known = _apply(delta, self._trees.get(delta.base))
-        tree, files = self._settle(known)
-        self._trees[commit] = tree
+            known = self._apply(delta, self._trees.get(delta.base))
+            if len(delta.files) > LARGE_FILES:
+                keep_aside()
+        elif known.open:
+            known = self._join(known.files, known.findings, known, known.open)
+        self._trees[commit] = known
         self._trees.move_to_end(commit)
         while len(self._trees) > TREES_KEPT:
             self._trees.popitem(last=False)
-        return assemble(files, tree.findings)
+        return known.joined.assembled
 
-    def _settle(self, tree: _Tree) -> tuple[_Tree, list[ManifestFile]]:
-        settled = dict(tree.settled)
-        files = []
-        for path, file in tree.files.items():
-            done = settled.get(path)
-            if done is None:
-                done = settle(file, self._resolve)
-                if len(done.findings) == len(file.findings):
-                    settled[path] = done
-            files.append(done)
-        return _Tree(tree.files, settled, tree.findings), files
+    def _apply(self, delta: TreeDelta, base: _Tree | None) -> _Tree:
+        files = dict(base.files) if base else {}
+        changed = {*delta.removed, *(file.path for file in delta.files)}
+        for path in delta.removed:
+            files.pop(path, None)
+        files.update((file.path, file) for file in delta.files)
+        return self._join(files, delta.findings, base, changed | base.open if base else files.keys())
 
-
-def _apply(delta: TreeDelta, base: _Tree | None) -> _Tree:
-    files = dict(base.files) if base else {}
-    settled = dict(base.settled) if base else {}
-    for path in (*delta.removed, *(file.path for file in delta.files)):
-        files.pop(path, None)
-        settled.pop(path, None)
-    files.update((file.path, file) for file in delta.files)
-    return _Tree(files, settled, delta.findings)
+    def _join(
+        self,
+        files: Mapping[str, ManifestFile],
+        findings: tuple[Finding, ...],
+        base: _Tree | None,
+        changed: AbstractSet[str],
+    ) -> _Tree:
+        """`changed`: the paths at which `files` differs from those of `base`, or that are still open there."""
+        settled = dict(base.joined.files) if base else {}
+        still_open = set[str]()
+        for path in changed:
+            if path not in files:
+                settled.pop(path, None)
+                continue
+            settled[path] = settle(files[path], self._resolve)
+            if len(settled[path].findings) != len(files[path].findings):
+                still_open.add(path)
+        joined = join(settled, findings, base.joined if base else None, changed)
+        return _Tree(files, findings, joined, frozenset(still_open))

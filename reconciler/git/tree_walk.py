@@ -11,9 +11,11 @@ A tree object is a row of: mode in octal, space, name, NUL, 20 bytes of object i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kit.errors import Transient
 from reconciler.core.findings import Finding, Severity
@@ -25,12 +27,12 @@ ENTRIES_MAX = 60_000
 NAME_BYTES_MAX = 255
 KNOWN_TREES_MAX = 50_000
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\x00]+)\x00(.{20})", re.DOTALL)
+_REST_BYTES = len(b" \0") + 20
 _REGULAR = frozenset({0o100644, 0o100755, 0o100664})
 _FOLDER, _LINK, _SUBMODULE = 0o40000, 0o120000, 0o160000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     mode: int
     name: bytes
     object_id: str
@@ -60,6 +62,7 @@ class TreeWalk:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._known: dict[str, Listing] = {}
+        self._moved: dict[tuple[str, str], Listing] = {}  # tree, name: its listing as it is in the folder above
 
     def list(self, tree: str, parts: tuple[str, ...]) -> Listing:
         """The manifests below the folder `parts`, with full paths. Never raises for what the tree holds: a bound or a
@@ -72,8 +75,9 @@ class TreeWalk:
             listing = self._listing(found, prefix, 0)
         except WalkRefused as refused:
             return Listing(findings=(refused.finding,))
-        if len(self._known) > KNOWN_TREES_MAX:
+        if max(len(self._known), len(self._moved)) > KNOWN_TREES_MAX:
             self._known.clear()
+            self._moved.clear()
         return _below(listing, prefix)
 
     def _descend(self, tree: str, parts: tuple[str, ...]) -> str | None:
@@ -111,7 +115,9 @@ class TreeWalk:
                 total += below.entries
                 _bound_entries(total, path)
                 deepest = max(deepest, below.depth + 1)
-                moved = _below(below, name)
+                moved = self._moved.get((entry.object_id, name))
+                if moved is None:
+                    moved = self._moved[entry.object_id, name] = _below(below, name)
                 files.extend(moved.files)
                 findings.extend(moved.findings)
             elif entry.mode in _REGULAR and is_manifest(name):
@@ -130,21 +136,17 @@ class TreeWalk:
 
 
 def parse_tree(raw: bytes) -> list[Entry]:
-    entries = []
-    position = 0
-    while position < len(raw):
-        match = _ENTRY.match(raw, position)
-        if match is None:
-            raise Transient("read a Git tree", "the object is damaged", fix="run git fsck", code="source_unreadable")
-        entries.append(Entry(int(match[1], 8), match[2], match[3].hex()))
-        position = match.end()
-    return entries
+    found = _ENTRY.findall(raw)
+    if sum(len(mode) + len(name) for mode, name, _ in found) + _REST_BYTES * len(found) != len(raw):
+        raise Transient("read a Git tree", "the object is damaged", fix="run git fsck", code="source_unreadable")
+    return [Entry(int(mode, 8), name, object_id.hex()) for mode, name, object_id in found]
 
 
 def is_manifest(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
+@functools.lru_cache(maxsize=KNOWN_TREES_MAX)
 def _readable(name: bytes) -> str | None:
     """The name as text, unless something about it is wrong (then `_bad_names` says what)."""
     if name in (b".", b"..") or name.lower() == b".git" or b"/" in name or len(name) > NAME_BYTES_MAX:
@@ -159,18 +161,21 @@ def _readable(name: bytes) -> str | None:
 def _bad_names(entries: Iterable[Entry]) -> Iterator[Finding]:
     seen: set[bytes] = set()
     for entry in entries:
-        shown = entry.name[:NAME_BYTES_MAX].decode("utf-8", "backslashreplace")
-        shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
         if entry.name in seen:
+            shown = _shown(entry.name)
             yield _entry_finding(shown, "name_twice", "the folder has two entries of this name", "error")
         elif _readable(entry.name) is None:
             hidden = entry.name not in (b".", b"..") and entry.name.lower() != b".git" and b"/" not in entry.name
             harmless = hidden and entry.mode != _FOLDER and not entry.name.endswith((b".yaml", b".yml"))
             severity: Severity = "warning" if harmless else "error"
-            yield _entry_finding(
-                shown, "name_invalid", "this is not a name that a manifest or folder may have", severity
-            )
+            message = "this is not a name that a manifest or folder may have"
+            yield _entry_finding(_shown(entry.name), "name_invalid", message, severity)
         seen.add(entry.name)
+
+
+def _shown(name: bytes) -> str:
+    text = name[:NAME_BYTES_MAX].decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _special(entry: Entry, name: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from kit import logs
@@ -51,7 +52,8 @@ class RevisionHandlers(Appending):
                 now = state.applied_commit or "nothing"
                 why = f"it was planned on {revision.base or 'nothing'}, and {now} is applied"
                 raise Transient(attempted, why, fix="plan it anew", code="base_moved")
-            decision = decide_revision(state, revision, commands)
+            # A commit may change thousands of apps; hooks and streams of this process are answered meanwhile.
+            decision = await asyncio.to_thread(decide_revision, state, revision, commands)
             if isinstance(decision, Refused):
                 return decision
             results = await self._event_log.append(under(decision, fence), atomic=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import asyncpg
 
@@ -36,7 +36,7 @@ from reconciler.store.append_line import AppendLine
 from reconciler.store.append_queries import look, write
 from reconciler.store.batcher import Batcher
 from reconciler.store.event_queries import HEAD, PLAN_FOR_THESE_VALUES, reading
-from reconciler.store.limits import APPEND_DEADLINE_S, READ_EVENTS_MAX
+from reconciler.store.limits import APPEND_DEADLINE_S, LOOP_COMMANDS_MAX, READ_EVENTS_MAX
 from reconciler.store.placement import place_units
 from reconciler.store.pool import borrowed
 from reconciler.store.reached import Reached
@@ -45,6 +45,9 @@ from reconciler.store.tail import Tail
 
 if TYPE_CHECKING:
     from reconciler.store.pool import Connection
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class PostgresEventLog:
@@ -69,7 +72,7 @@ class PostgresEventLog:
     async def append(self, batch: Sequence[Append], *, atomic: bool = True) -> list[AppendResult]:
         if not batch:
             return []
-        payloads = check_batch(batch, self._check_event)
+        payloads = await _aside(len(batch), check_batch, batch, self._check_event)
         answer: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
         deadline_s = self._clock.now_s() + APPEND_DEADLINE_S
         return await self._batcher.submit(Unit(batch, payloads, atomic, answer, deadline_s))
@@ -125,11 +128,20 @@ class PostgresEventLog:
     async def _look_and_write(self, connection: Connection, units: Sequence[Unit]) -> list[list[AppendResult]]:
         async with connection.transaction():
             known = await look(connection, [append for unit in units for append in unit.batch])
-            placement, answers = place_units([(unit.batch, unit.atomic) for unit in units], known)
+            commands = sum(len(unit.batch) for unit in units)
+            asked = [(unit.batch, unit.atomic) for unit in units]
+            placement, answers = await _aside(commands, place_units, asked, known)
             if placement.commands:
                 await write(connection, placement, _texts(units))
         self._tail.announce(max((recorded.last_event_id for recorded in placement.commands.values()), default=0))
         return answers
+
+
+async def _aside(commands: int, work: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """In a thread when there is much to do: hooks and streams of this process are answered meanwhile."""
+    if commands <= LOOP_COMMANDS_MAX:
+        return work(*arguments, **named)
+    return await asyncio.to_thread(work, *arguments, **named)
 
 
 def _own(results: list[AppendResult], sent_after: int | None) -> list[AppendResult]:

@@ -28,13 +28,16 @@ APPEND_DEADLINE_S = 15.0
 BATCH_COMMANDS_MAX = 256
 """Commands that share a transaction. More gains nothing (the flush is shared by then) and makes the first one wait."""
 
+LOOP_COMMANDS_MAX = 256
+"""Commands of a batch that are checked and placed on the event loop: some milliseconds. More go into a thread."""
+
 BATCH_EVENTS_MAX = 1_000
 """Events that share one, beyond a first unit of any size: while Postgres writes them, the next ones are made ready."""
 
 REACHED_AGGREGATES_MAX = 20_000
 """About 4 MiB of hints; what falls out is looked up the slower way."""
 
-QUEUE_COMMANDS_MAX = 20_000
+QUEUE_COMMANDS_MAX = 40_960
 """About a second of work; what comes on top waits outside, and is refused when nothing moves."""
 
 QUEUE_TIMEOUT_S = 10.0
@@ -42,11 +45,14 @@ QUEUE_TIMEOUT_S = 10.0
 VERIFY_PAGE_EVENTS = 5_000
 """Rows in memory while the chain is checked; twice, for one page is read ahead."""
 
-APPEND_COMMANDS_MAX = 4_096
-APPEND_EVENTS_MAX = 20_000
+APPEND_COMMANDS_MAX = 40_960
+APPEND_EVENTS_MAX = 100_000
+"""A commit is one batch, and the largest source (RESOURCES_MAX) may be declared, or exchanged, by one commit: up to
+three events for each resource that is declared and one for each that goes."""
+
 PAYLOAD_BYTES_MAX = 8 << 20
-BATCH_BYTES_MAX = 64 << 20
-"""Postgres could hold more, but a page of the log has to fit into the memory of every reader."""
+BATCH_BYTES_MAX = 192 << 20
+"""TREE_CHARS_MAX of resources, each told up to three times: in its own event, as what it was, in its release."""
 
 KEY_BYTES_MAX = 2_000
 """A B-tree entry holds at most 2,704 bytes; ids and claim keys are indexed."""
@@ -72,6 +78,18 @@ REBUILD_FINISH_TRIES = 3
 
 DIFFERENCES_MAX = 1_000
 """How many differing keys a verification names; it counts all."""
+
+MIRROR_CATCH_UP_EVENTS_MAX = 5_000
+"""Events since the last reading of a view above which it is read whole: about as much work."""
+
+MIRROR_VIEW_BYTES_MAX = 256 << 20
+"""A view with more text than this is read whole each time and not kept. 10,000 apps: 10 to 20 MiB a view."""
+
+MIRROR_DECODE_ROWS = 500
+"""Rows that are fetched and decoded at once: about 5 ms."""
+
+MIRROR_LOOP_ROWS_MAX = 50
+"""Rows that are decoded on the event loop: half a millisecond. More go into a thread."""
 
 TAIL_POLL_S = 1.0
 """The safety net under LISTEN: a lost notification costs at most this."""

@@ -20,6 +20,7 @@ from reconciler.core.views import PROJECTIONS
 from reconciler.ports import Doc, ViewSnapshot
 from reconciler.store.limits import WAIT_POLL_S
 from reconciler.store.pool import borrowed
+from reconciler.store.view_mirror import ViewMirror
 
 # The checkpoints of the given projections.
 CHECKPOINTS = "SELECT name, last_applied_event_id FROM checkpoints WHERE name = ANY($1::text[])"
@@ -60,6 +61,8 @@ class PostgresViews:
         self._clock = clock
         self._checkpoints: dict[str, int] = {}
         self._moved = asyncio.Event()
+        self._mirror = ViewMirror()
+        self._mirroring = asyncio.Lock()
 
     async def get(self, view: str, key: str) -> Doc | None:
         query = f"SELECT doc FROM {table_of(view)} WHERE key = $1"  # noqa: S608  # a checked name
@@ -76,16 +79,17 @@ class PostgresViews:
             return {row["key"]: row["doc"] for row in await connection.fetch(query, value)}
 
     async def snapshot(self, views: Iterable[str]) -> ViewSnapshot:
+        """Of rows that nobody may change: they are shared with every other snapshot (`ViewMirror`)."""
         names = sorted(set(views))
-        rows: dict[str, Mapping[str, Doc]] = {}
-        async with borrowed(self._pool, f"read the views {', '.join(names)}") as connection:
+        for name in names:
+            table_of(name)
+        attempted = f"read the views {', '.join(names)}"
+        async with self._mirroring, borrowed(self._pool, attempted) as connection:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                checkpoints = dict(await connection.fetch(CHECKPOINTS, names))
                 log_id = await connection.fetchval("SELECT log_id FROM log_head")
-                for name in names:
-                    query = f"SELECT key, doc FROM {table_of(name)} ORDER BY key"  # noqa: S608  # a checked name
-                    rows[name] = dict(await connection.fetch(query))
-        return ViewSnapshot(min((checkpoints.get(name, 0) for name in names), default=0), log_id, rows)
+                found = await self._mirror.read(connection, names, log_id)
+        rows = {name: kept.rows for name, kept in found.items()}
+        return ViewSnapshot(min((kept.event_id for kept in found.values()), default=0), log_id, rows)
 
     async def wait_for(self, event_id: int, views: Iterable[str], timeout_s: float) -> None:
         names = sorted(set(views))

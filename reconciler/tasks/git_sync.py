@@ -222,9 +222,8 @@ class GitSync:
 
     async def _judge(self, head: str, applied: str, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
-        rows = rows_of(self.source, snapshot.rows["resources"])
         try:
-            judged = await asyncio.to_thread(self._judge_now, head, applied, rows, blamed)
+            judged = await asyncio.to_thread(self._judge_now, head, applied, snapshot.rows["resources"], blamed)
         except Transient as error:
             await self._reading_failed(error)
             raise
@@ -232,9 +231,14 @@ class GitSync:
         return judged
 
     def _judge_now(
-        self, head: str, applied: str, rows: list[Mapping[str, Any]], blamed: Mapping[str, tuple[Finding, ...]]
+        self,
+        head: str,
+        applied: str,
+        resources: Mapping[str, Mapping[str, Any]],
+        blamed: Mapping[str, tuple[Finding, ...]],
     ) -> Judged:
         """In a worker thread. What it reads with lives on, so that only what changes is read and parsed."""
+        rows = rows_of(self.source, resources)
         bounded, signatures = self._read_with(), self.signatures()
         return judge(
             self.source,

@@ -16,22 +16,24 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
+from kit.heap import keep_aside
 from kit.waiting import first_of
-from reconciler.core.commands import Fence
+from reconciler.core.commands import Append, Fence
 from reconciler.core.scheduler.actions import Actions
 from reconciler.core.scheduler.convergence import applied_revisions, converged
 from reconciler.core.scheduler.schedule import schedule
-from reconciler.core.scheduler.snapshot import VIEWS, Snapshot, read_snapshot
+from reconciler.core.scheduler.snapshot import VIEWS, Memory, Snapshot, read_snapshot
 from reconciler.core.scheduler.times import Times
 from reconciler.handlers import Handlers
 from reconciler.ids import Ids
-from reconciler.ports import EventLog, Views
+from reconciler.ports import EventLog, Views, ViewSnapshot
 
 FULL_PASS_S = 30.0
 PASS_GAP_S = 0.1
 """Between two passes, so that a burst of reports is one pass and not a hundred."""
 
 VIEW_WAIT_S = 10.0
+LARGE_ROWS = 1_000
 
 _log = logs.get("scheduler")
 
@@ -48,6 +50,7 @@ class Scheduler:
         self._rng = rng
         self._backoff = Backoff(first_s=0.2, cap_s=10.0)
         self._times = Times()
+        self._memory = Memory()
         self._fence: Fence | None = None
         self._overtaken = False
         self._unreadable: frozenset[str] = frozenset()
@@ -78,10 +81,8 @@ class Scheduler:
             raise Transient("schedule", f"the views went back from {head.last_event_id} to {views.event_id}")
         now_s = self._clock.now_s()
         # A large fleet takes a while to read; hooks and streams of this process are answered meanwhile.
-        snapshot = await asyncio.to_thread(read_snapshot, views.rows, views.event_id)
+        snapshot, actions = await asyncio.to_thread(self._decide, views, now_s)
         self._say_unreadable(snapshot)
-        times = self._times.observe(snapshot, now_s, applied_revisions(views.rows))
-        actions = schedule(snapshot, times, lambda: self._ids("i"), now_s)
         self._times = actions.times
         for action in actions:
             _log.info("decided", action=str(action))
@@ -89,10 +90,17 @@ class Scheduler:
         self._overtaken = recorded.stale
         if recorded.stale:
             _log.info("overtaken; looking again")
-        await self._handlers.record_converged(
-            list(converged(views.rows, actions.matching, actions.times.begun_s, now_s)), self._fence
-        )
+        true = await asyncio.to_thread(_converged, views, actions, now_s)
+        await self._handlers.record_converged(true, self._fence)
         return actions
+
+    def _decide(self, views: ViewSnapshot, now_s: float) -> tuple[Snapshot, Actions]:
+        """In a worker thread."""
+        snapshot = read_snapshot(views.rows, views.event_id, self._memory)
+        if self._memory.fresh > LARGE_ROWS:
+            keep_aside()
+        times = self._times.observe(snapshot, now_s, applied_revisions(views.rows))
+        return snapshot, schedule(snapshot, times, lambda: self._ids("i"), now_s)
 
     async def _pass_and_wake(self) -> tuple[int, float]:
         """The position of the log before the pass, and how long to sleep if nothing comes."""
@@ -120,3 +128,7 @@ class Scheduler:
         for key in sorted(now - self._unreadable):
             _log.error("row not understood, left as it is", key=key, why=snapshot.unreadable[key])
         self._unreadable = now
+
+
+def _converged(views: ViewSnapshot, actions: Actions, now_s: float) -> list[Append]:
+    return list(converged(views.rows, actions.matching, actions.times.begun_s, now_s))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STORE = "tests/integration/store"
+MIRROR = "tests/properties/test_mirror_equals_views.py"
+JOINING = "tests/properties/test_joining.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,5 +356,61 @@ BUGS = (
         "count > rules.deletions_max and",
         "count > 10 and",
         "tests/unit/planner/test_marks.py::test_how_much_may_go_at_once_is_the_operators",
+    ),
+    Bug(
+        "scale",
+        "a row that went stays in memory",
+        "reconciler/store/view_mirror.py",
+        "changed.pop(key, None)",
+        "pass",
+        f"{MIRROR}::test_kept_rows_equal_stored_rows",
+    ),
+    Bug(
+        "scale",
+        "what a rebuild mended is not read again",
+        "reconciler/store/view_mirror.py",
+        "kept.generation == generation and ",
+        "",
+        f"{MIRROR}::test_kept_rows_equal_stored_rows",
+    ),
+    Bug(
+        "scale",
+        "a snapshot that somebody works on changes under his hands",
+        "reconciler/store/view_mirror.py",
+        "changed = dict(rows)",
+        "changed: Any = rows",
+        f"{MIRROR}::test_a_snapshot_never_changes",
+    ),
+    Bug(
+        "scale",
+        "two routes of different apps get one hostname, when they are declared by different commits",
+        "reconciler/core/incremental.py",
+        "if listeners.setdefault(_listener(each), each.id) != each.id:",
+        "if False:",
+        f"{JOINING}::test_joined_onto_another_a_tree_is_what_it_is",
+    ),
+    Bug(
+        "scale",
+        "only the files that changed are checked, and not the rest of their apps",
+        "reconciler/core/incremental.py",
+        "apps = {_app_of(each.resource.id) for each in (*old, *new)}",
+        "apps = {_app_of(each.resource.id) for each in new}",
+        f"{JOINING}::test_joined_onto_another_a_tree_is_what_it_is",
+    ),
+    Bug(
+        "scale",
+        "a file that other files inherit from counts as plain",
+        "reconciler/core/language/outline.py",
+        "self.opaque or self.environments or self.overlays or self.defaults",
+        "self.opaque or self.environments or self.overlays",
+        "tests/properties/test_layers.py",
+    ),
+    Bug(
+        "scale",
+        "a commit may declare fewer resources than a source",
+        "reconciler/store/limits.py",
+        "APPEND_COMMANDS_MAX = 40_960",
+        "APPEND_COMMANDS_MAX = 4_096",
+        "tests/unit/decide/test_large_commits.py",
     ),
 )

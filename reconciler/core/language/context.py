@@ -8,6 +8,7 @@ commit to commit what was computed from unchanged files.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,12 @@ class Context:
         self._twice: list[Finding] = []
         self._overlays = self._index()
 
+    def onto(self, outlines: Mapping[str, Outline]) -> Context:
+        """Of a tree that differs in plain files only (`Outline.is_plain`): everybody inherits what they did here."""
+        other = copy.copy(self)
+        other._outlines = outlines
+        return other
+
     def chain(self, path: str) -> Chain:
         """Of the folder that the file lies in."""
         return self._chain_of(path.rpartition("/")[0])
@@ -95,7 +102,10 @@ class Context:
 
     def resources(self) -> int:
         """How many there will be."""
-        return sum(len(self.targets(each)) + each.others for each in self._outlines.values())
+        return sum(self.resources_of(each) for each in self._outlines.values())
+
+    def resources_of(self, of: Outline) -> int:
+        return len(self.targets(of)) + of.others
 
     def findings(self, used: Iterable[frozenset[Use]]) -> Iterator[Finding]:
         """What is wrong between files. `used`: the variables that each file used."""

@@ -29,6 +29,11 @@ class Outline:
     overlays: tuple[Document, ...] = ()
     defaults: DefaultsFile | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """No other file can be the wiser for it."""
+        return not (self.opaque or self.environments or self.overlays or self.defaults)
+
     def targets(self, chain: Chain) -> tuple[Target, ...]:
         """The resources that overlays may be for, as far as their metadata can be read."""
         return tuple(target for kind, table in self.declares for target in targets_of(kind, table, chain))

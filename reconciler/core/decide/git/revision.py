@@ -218,13 +218,13 @@ def _findings(
         for command in commands
         if isinstance(command, DeclareResource) and command.resource.id.kind == "route"
     )
-    listeners = resources.Listeners(state, gone | moved)
+    listeners = resources.Listeners(state, gone | moved) if moved else None
     for command in commands:
         identity, cause = _resource_id(command), command.cause
         found = resources.ownership_finding(state, identity, revision.source_id, cause.path, cause.line)
         if found is not None:
             yield identity, found
-        elif isinstance(command, DeclareResource) and identity.kind == "route":
+        elif listeners is not None and isinstance(command, DeclareResource) and identity.kind == "route":
             taken = listeners.finding(command.resource)
             yield from [(identity, taken)] if taken else []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from reconciler.core.events import NewEvent, newest_version
@@ -12,9 +14,10 @@ from reconciler.core.model import ResourceId
 Doc = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GitState:
-    """Rows of the views. `revision` and `source`: of the revision that is decided."""
+    """Rows of the views. `revision` and `source`: of the revision that is decided. What has to be counted or looked up
+    in all rows is, once, when the first command of the revision asks."""
 
     resources: Mapping[str, Doc]
     releases: Mapping[str, Doc]
@@ -36,7 +39,11 @@ class GitState:
         return str(self.revision["status"]) if self.revision else ""
 
     def release_count(self, app: str) -> int:
-        return sum(row["app"] == app for row in self.releases.values())
+        return self._release_counts[app]
+
+    @cached_property
+    def _release_counts(self) -> Counter[str]:
+        return Counter(row["app"] for row in self.releases.values())
 
 
 def resource_event(resource_id: ResourceId, verb: str, **payload: Any) -> NewEvent:
