@@ -363,7 +363,7 @@ BUGS = (
         "reconciler/store/view_mirror.py",
         "changed.pop(key, None)",
         "pass",
-        f"{MIRROR}::test_kept_rows_equal_stored_rows",
+        f"{MIRROR}::test_a_row_that_goes_is_gone",
     ),
     Bug(
         "scale",
@@ -371,7 +371,7 @@ BUGS = (
         "reconciler/store/view_mirror.py",
         "kept.generation == generation and ",
         "",
-        f"{MIRROR}::test_kept_rows_equal_stored_rows",
+        f"{MIRROR}::test_what_a_rebuild_mends_is_read_again",
     ),
     Bug(
         "scale",
@@ -387,7 +387,7 @@ BUGS = (
         "reconciler/core/incremental.py",
         "if listeners.setdefault(_listener(each), each.id) != each.id:",
         "if False:",
-        f"{JOINING}::test_joined_onto_another_a_tree_is_what_it_is",
+        f"{JOINING}::test_what_another_app_holds_is_seen",
     ),
     Bug(
         "scale",

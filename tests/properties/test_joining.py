@@ -43,6 +43,7 @@ DOCUMENTS = (
     volume("data"),
     secret("keys"),
     secret("keys", "bb"),
+    route("s", "one", app_name="blog"),
     "a: b: c\n",
     app("site", "      wrong: 1\n"),
 )
@@ -101,6 +102,17 @@ def test_a_good_commit_is_joined_onto_the_one_before() -> None:
         assert not errors(after.assembled.findings)
         assert tree.base is before.assembled.tree.mark, edit
         assert len(tree.touched) < 7
+
+
+def test_what_another_app_holds_is_seen() -> None:
+    """A hostname, an identity: of files that the commit does not touch."""
+    before = _joined(good, (), None)
+    for document, code in (
+        (DOCUMENTS.index(route("s", "one", app_name="blog")), "hostname_twice"),
+        (7, "declared_twice"),
+    ):
+        after = _joined({**good, "new.yaml": [document]}, (), before)
+        assert [each.code for each in after.assembled.findings] == [code]
 
 
 def _joined(now: dict[str, list[int]], more: tuple[Finding, ...], before: Joined | None) -> Joined:

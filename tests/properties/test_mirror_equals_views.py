@@ -24,7 +24,7 @@ from reconciler.store import view_mirror, view_writer
 from reconciler.store.store import Store
 from reconciler.store.views import PostgresViews
 from tests.properties.test_replay_equals_views import BEGINNINGS, as_of, histories
-from tests.unit.projections.samples import CAUSE
+from tests.unit.projections.samples import CAUSE, new_event
 
 _numbers = itertools.count(1)
 VIEWS = sorted(PROJECTIONS)
@@ -58,7 +58,7 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     history=histories, steps=st.lists(step, min_size=3, max_size=25), page=st.integers(1, 9), near=st.integers(0, 30)
 )
@@ -108,6 +108,29 @@ async def test_a_snapshot_never_changes(store: Store) -> None:
     after = await store.views.snapshot(VIEWS)
     assert as_bytes(before) == as_it_was
     assert _count(after.rows) > _count(before.rows)
+
+
+async def test_a_row_that_goes_is_gone(store: Store) -> None:
+    await store.log.append([Append("made", "h", CAUSE, (new_event("volume.created"),), {})])
+    await store.writer.catch_up()
+    assert len((await store.views.snapshot(["resources"])).rows["resources"]) == 1
+    await store.log.append([Append("deleted", "h", CAUSE, (new_event("volume.deleted"),), {})])
+    await store.writer.catch_up()
+    assert (await store.views.snapshot(["resources"])).rows["resources"] == {}
+
+
+async def test_what_a_rebuild_mends_is_read_again(store: Store, superuser_url: str) -> None:
+    """Also when no event has come since."""
+    await store.log.append([Append("made", "h", CAUSE, tuple(BEGINNINGS), {})])
+    await store.writer.catch_up()
+    await damage(superuser_url, "nodes")
+    wrong = await store.views.snapshot(["nodes"])
+    await store.rebuild("nodes")
+    mended = await store.views.snapshot(["nodes"])
+    assert mended.event_id == wrong.event_id
+    assert "~wrong" in wrong.rows["nodes"]
+    assert "~wrong" not in mended.rows["nodes"]
+    assert as_bytes(mended) == as_bytes(await forgetful(store, ["nodes"]))
 
 
 def _count(rows: Mapping[str, Mapping[str, object]]) -> int:
