@@ -81,8 +81,9 @@ def _onto(
     gone = (each.resource.id for each in old)
     touched = frozenset((*gone, *part.tree.resources))
     tree = Tree(resources, base=before.assembled.tree.mark, touched=touched)
-    findings = ordered([*(each for file in files.values() for each in file.findings), *more])
-    return Joined(Assembled(tree, findings), files, paths, listeners, before.raw_ports)
+    in_order = tuple(files[path] for path in sorted(files))
+    findings = ordered([*(each for file in in_order for each in file.findings), *more])
+    return Joined(Assembled(tree, findings, in_order, more), files, paths, listeners, before.raw_ports)
 
 
 def _same_environments(old: Iterable[Declared], new: Iterable[Declared]) -> bool:

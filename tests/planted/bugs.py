@@ -399,11 +399,19 @@ BUGS = (
     ),
     Bug(
         "scale",
+        "a tree that was joined onto another does not tell its files",
+        "reconciler/core/incremental.py",
+        "Assembled(tree, findings, in_order, more)",
+        "Assembled(tree, findings)",
+        f"{JOINING}::test_joined_onto_another_a_tree_is_what_it_is",
+    ),
+    Bug(
+        "scale",
         "a file that other files inherit from counts as plain",
         "reconciler/core/language/outline.py",
         "self.opaque or self.environments or self.overlays or self.defaults",
         "self.opaque or self.environments or self.overlays",
-        "tests/properties/test_layers.py",
+        "tests/unit/manifest/test_following_commits.py",
     ),
     Bug(
         "scale",

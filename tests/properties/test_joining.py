@@ -88,7 +88,7 @@ def test_joined_onto_another_a_tree_is_what_it_is(
         before, joined = joined, _joined(now, more, joined)
         was, alone = alone, assemble([file(path, tuple(each)) for path, each in now.items()], more)
         assert list(joined.assembled.tree.resources.items()) == list(alone.tree.resources.items())
-        assert joined.assembled.findings == alone.findings
+        assert joined.assembled == alone
         if not errors(was.findings) and not errors(alone.findings):
             assert as_plan(before.assembled, joined.assembled) == as_plan(was, alone)
 
