@@ -411,7 +411,7 @@ BUGS = (
         "reconciler/core/language/outline.py",
         "self.opaque or self.environments or self.overlays or self.defaults",
         "self.opaque or self.environments or self.overlays",
-        "tests/unit/manifest/test_following_commits.py",
+        "tests/unit/manifest/test_following_commits.py::test_a_changed_default_reaches_the_files_that_did_not_change",
     ),
     Bug(
         "scale",
@@ -419,6 +419,6 @@ BUGS = (
         "reconciler/store/limits.py",
         "APPEND_COMMANDS_MAX = 40_960",
         "APPEND_COMMANDS_MAX = 4_096",
-        "tests/unit/decide/test_large_commits.py",
+        "tests/unit/decide/test_large_commits.py::test_the_largest_first_commit",
     ),
 )
