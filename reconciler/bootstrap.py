@@ -177,6 +177,7 @@ class Controller:
             resolve=vault.resolve,
             log=store.log,
             views=store.views,
+            see=self._handlers.see_revision,
             submit=self._handlers.submit_revision,
             refuse=self._handlers.refuse_revision,
             clock=clock,

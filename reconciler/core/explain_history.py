@@ -126,6 +126,24 @@ def _refused(payload: Payload) -> str:
     return f"commit {payload['commit'][:12]} refused with {plural(len(findings), 'finding')}{first}"
 
 
+def _seen(payload: Payload) -> str:
+    ahead = payload["commits"]
+    more = f", with {plural(ahead - 1, 'commit')} before it" if ahead > 1 else ""
+    pull = f" (pull request {payload['pull_request']} as its message says)" if payload.get("pull_request") else ""
+    return f"commit {payload['commit'][:12]} seen{more}: {payload.get('subject', '')}{pull}"
+
+
+def counts_text(counts: Payload) -> str:
+    """2 created, 1 removed; "no changes"."""
+    names = ("created", "updated", "moved", "removed", "retained", "held")
+    return ", ".join(f"{counts[name]} {name}" for name in names if counts.get(name)) or "no changes"
+
+
+def _superseded(payload: Payload) -> str:
+    was = f"was {payload['was']}" if payload["was"] else "was not looked at by itself"
+    return f"commit {payload['commit'][:12]} superseded by {payload['by'][:12]}; it {was}"
+
+
 def finding_text(finding: Payload) -> str:
     place = ":".join(str(finding[name]) for name in ("path", "line", "column") if finding.get(name))
     return f"{place or '(tree)'} {finding.get('message', '')}"
@@ -198,6 +216,13 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "source.registered": lambda p: f"source {p['source_id']} registered: {p.get('url', '')} {p.get('branch', '')}",
     "revision.applied": _applied,
     "revision.refused": _refused,
+    "revision.seen": _seen,
+    "revision.validated": lambda p: (
+        f"commit {p['commit'][:12]} is valid and declares {plural(p['resources'], 'resource')}"
+    ),
+    "revision.planned": lambda p: f"commit {p['commit'][:12]} planned: {counts_text(p)}",
+    "revision.failed": lambda p: f"commit {p['commit'][:12]} failed after {p['seconds']:.1f} s: {p['message']}",
+    "revision.superseded": _superseded,
     "revision.converged": lambda p: f"commit {p['commit'][:12]} converged after {p['seconds']:.1f} s",
     "KIND.created": lambda p: f"{name_of(p['resource_id'])} created",
     "KIND.updated": _changed,

@@ -34,10 +34,21 @@ def _table(**moves: str) -> Transitions:
 # A registered source is looked at. Registering it anew, with another address say, changes nothing about that.
 SOURCE: Transitions = _table(new="active", active="active")
 
-# refused -> applied once what stood against it is gone (a guard was lifted) -> converged. After a rewrite of the branch
-# a commit may be looked at anew, and be applied again or refused.
+# Seen: the branch names it, and it is being judged. Refused may still become applied, once what stood against it is
+# gone. Failed: a deployment of it failed, or it took too long; it may still converge. Superseded: a newer commit was
+# applied before it converged, or the branch went past it and nobody looked at it. After a rewrite of the branch a
+# commit that was over is seen anew. Commits of logs that are older than the first steps begin with refused or applied.
+_JUDGED = "validated refused applied"
 REVISION: Transitions = _table(
-    new="refused applied", refused="refused applied", applied="converged applied refused", converged="applied refused"
+    new=f"seen {_JUDGED} superseded",
+    seen=f"{_JUDGED} superseded",
+    validated="planned",
+    planned="refused applied",
+    refused=f"{_JUDGED} superseded",
+    applied=f"converged failed superseded seen {_JUDGED}",
+    failed=f"converged superseded seen {_JUDGED}",
+    converged=f"seen {_JUDGED}",
+    superseded=f"seen {_JUDGED}",
 )
 
 # A release is an app's specification. It never changes, and it is available at once, since its images are named by
@@ -118,7 +129,7 @@ RESTORE: Transitions = _table(**_WORK, succeeded="")
 
 LIFECYCLES = (
     Lifecycle("source", "source.registered", SOURCE),
-    Lifecycle("revision", "revision.refused, .applied, .converged", REVISION),
+    Lifecycle("revision", "revision.STATE", REVISION),
     Lifecycle("release", "derived from the deployments of its app", RELEASE),
     Lifecycle("deployment", "deployment.created, .status_changed", DEPLOYMENT),
     Lifecycle("instance desired", "instance.allocated, .desired_state_changed", INSTANCE_DESIRED),

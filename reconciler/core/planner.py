@@ -22,12 +22,16 @@ from reconciler.core.cross_checks import Tree
 from reconciler.core.findings import Finding, ordered
 from reconciler.core.model import KINDS, STATEFUL_KINDS, Origin, Resource, ResourceId
 from reconciler.core.removals import announced, renamings, retained_warning, same_meaning
+from reconciler.core.revision_steps import counts_of
 from reconciler.core.revisions import (
+    NOTHING_PASSED_OVER,
     SIGNERS_MAX,
     Change,
     ChangeVerb,
     CommitInfo,
+    Counts,
     HeldApp,
+    PassedOver,
     RevisionApplied,
     Signature,
     Source,
@@ -57,6 +61,10 @@ class Plan:
     @property
     def deletions(self) -> tuple[ResourceId, ...]:
         return tuple(command.resource_id for command in self.commands if isinstance(command, RemoveResource))
+
+    def counts(self, held: int) -> Counts:
+        """`held`: how many apps are held back."""
+        return counts_of((change.verb for change in self.changes), resources=self.head_size, held=held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,7 @@ def revision_of(
     held: tuple[HeldApp, ...] = (),
     released: tuple[str, ...] = (),
     signatures: Sequence[SignedBy] = (),
+    passed_over: PassedOver = NOTHING_PASSED_OVER,
 ) -> RevisionApplied:
     """The act of applying the plan, which goes with its commands. `warnings`: all of the commit's findings.
     `signatures`: newest first."""
@@ -140,6 +149,8 @@ def revision_of(
             Signature(each.commit, each.signer, each.kind, each.fingerprint) for each in signatures[:SIGNERS_MAX]
         ),
         signers_omitted=max(0, len(signatures) - SIGNERS_MAX),
+        counts=planned.counts(len(held)),
+        passed_over=passed_over,
     )
 
 

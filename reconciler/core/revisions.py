@@ -7,7 +7,7 @@ into one atomic append: revision.applied with the resources' events, or revision
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol
 
 from kit.canonical import digest
@@ -81,6 +81,35 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What a plan does, in numbers. `resources`: how many the commit declares. `held`: apps that are held back."""
+
+    resources: int
+    created: int
+    updated: int
+    moved: int
+    removed: int
+    retained: int
+    held: int = 0
+
+    def document(self) -> dict[str, int]:
+        """As in the row of the view `revisions`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """The commits that the branch went through between `base` and the head, which nobody looked at one by one: how
+    many, and the newest of them."""
+
+    count: int = 0
+    commits: tuple[CommitInfo, ...] = ()
+
+
+NOTHING_PASSED_OVER = PassedOver()
+
+
+@dataclass(frozen=True, slots=True)
 class HeldApp:
     """An app (text of its `ResourceId`) that stays as it is live, because of errors that are its own. "" stands for
     files that cannot be read and were never known to declare anything. `files`: those that cannot be read."""
@@ -108,7 +137,7 @@ class Signature:
 class RevisionApplied:
     """All of a commit, planned and guarded, except for apps that are held back. `base`: the commit that was applied
     before, "" for none. `findings`: warnings only. `released`: apps that the base held back and this commit does not.
-    `signers`: of its commits, newest first, at most SIGNERS_MAX."""
+    `signers`: of its commits, newest first, at most SIGNERS_MAX. `counts`: None when no plan was told of."""
 
     command_id: str
     cause: Cause
@@ -123,6 +152,8 @@ class RevisionApplied:
     released: tuple[str, ...] = ()
     signers: tuple[Signature, ...] = ()
     signers_omitted: int = 0
+    counts: Counts | None = None
+    passed_over: PassedOver = NOTHING_PASSED_OVER
 
     @property
     def revision_id(self) -> str:
@@ -132,7 +163,7 @@ class RevisionApplied:
 @dataclass(frozen=True, slots=True)
 class RevisionRefused:
     """A commit that changes nothing, and why. The same refusal for the same reasons has the same command id, so that
-    it is recorded once however often the commit is looked at."""
+    it is recorded once however often the commit is looked at. `counts`: None when there was no plan."""
 
     command_id: str
     cause: Cause
@@ -142,6 +173,7 @@ class RevisionRefused:
     author: str
     subject: str
     findings: tuple[Finding, ...]
+    counts: Counts | None = None
 
     @property
     def revision_id(self) -> str:

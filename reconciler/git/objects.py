@@ -15,6 +15,8 @@ import pygit2
 from pygit2.enums import ObjectType, SortMode
 
 from kit.errors import Transient, TrueupError
+from reconciler.git import history
+from reconciler.git.history import Ahead, PastPage
 
 COMMIT_BYTES_MAX = 1 << 20
 TREE_BYTES_MAX = 4 << 20
@@ -69,6 +71,12 @@ class Objects(Protocol):
     def messages_since(self, base: str, head: str) -> list[str]: ...
 
     def commits_since(self, base: str, head: str, count_max: int) -> list[str]: ...
+
+    def history(self, start: str, stop: str, path: str, count_max: int) -> PastPage: ...
+
+    def way_to(self, head: str, commit: str) -> tuple[str, ...]: ...
+
+    def ahead(self, base: str, head: str, count_max: int, told_max: int) -> Ahead: ...
 
 
 class ObjectStore:
@@ -134,6 +142,29 @@ class ObjectStore:
     def commits_since(self, base: str, head: str, count_max: int) -> list[str]:
         """Their ids, as `messages_since`. Where commits have wrong dates it may hold some that `base` has too."""
         return [str(commit.id) for commit in self._since(base, head, count_max)]
+
+    def history(self, start: str, stop: str, path: str, count_max: int) -> PastPage:
+        """See `history.page`."""
+        try:
+            return history.page(self._repository, start, stop=stop, path=path, count_max=count_max)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history from {start}", error) from error
+
+    def way_to(self, head: str, commit: str) -> tuple[str, ...]:
+        """See `history.way_to`."""
+        try:
+            return history.way_to(self._repository, head, commit)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history between {commit} and {head}", error) from error
+
+    def ahead(self, base: str, head: str, count_max: int, told_max: int) -> Ahead:
+        """See `history.ahead`. Nothing when there is no base, or it is not here."""
+        if not base or not self.has(base):
+            return Ahead(0, ())
+        try:
+            return history.ahead(self._repository, base, head, count_max=count_max, told_max=told_max)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history between {base} and {head}", error) from error
 
     def _since(self, base: str, head: str, count_max: int) -> list[pygit2.Commit]:
         try:

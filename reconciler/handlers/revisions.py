@@ -9,11 +9,13 @@ from kit import logs
 from kit.errors import Bug, Refusal, Transient
 from reconciler.core.commands import Append, Appended, Conflict, Fence, GitCommand
 from reconciler.core.decide import quotas, sources
-from reconciler.core.decide.git import GitState, claim_refusal, decide_refused, decide_revision
+from reconciler.core.decide.git import GitState, claim_refusal, decide_refused, decide_revision, decide_seen
 from reconciler.core.events import Cause
+from reconciler.core.revision_steps import RevisionSeen
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
 from reconciler.handlers.appending import (
     ATTEMPTS_MAX,
+    VIEW_WAIT_S,
     Appending,
     Recorded,
     busy,
@@ -67,9 +69,23 @@ class RevisionHandlers(Appending):
             _log.info("revision decided anew", revision_id=revision.revision_id, why=why_of(conflict))
         raise busy(attempted)
 
+    async def see_revision(self, revision: RevisionSeen, fence: Fence | None = None) -> Submitted:
+        """One small append. A conflict means that somebody told of this commit meanwhile, so it is known."""
+        attempted = f"record that revision {revision.revision_id} was seen"
+        snapshot = await self._rows_of_revision(revision)
+        append = decide_seen(_git_state(snapshot, revision), revision)
+        if append is None:
+            return Submitted(snapshot.event_id, duplicate=True)
+        (result,) = await self._event_log.append(under([append], fence))
+        if isinstance(result, Appended):
+            return Submitted(result.last_event_id, duplicate=result.duplicate)
+        if result.kind == "fence":
+            raise lease_lost(attempted, result)
+        raise Transient(attempted, why_of(result), code="version_conflict")
+
     async def refuse_revision(self, revision: RevisionRefused, fence: Fence | None = None) -> Submitted:
         attempted = f"refuse revision {revision.revision_id}"
-        snapshot = await self._fresh(("revisions", "sources"))
+        snapshot = await self._rows_of_revision(revision)
         append = decide_refused(_git_state(snapshot, revision), revision)
         if append is None:
             return Submitted(snapshot.event_id, duplicate=True)
@@ -79,6 +95,16 @@ class RevisionHandlers(Appending):
         if isinstance(result, Conflict):
             raise Bug(attempted, why_of(result), code="command_id_reused")
         return Submitted(result.last_event_id, duplicate=result.duplicate)
+
+    async def _rows_of_revision(self, revision: RevisionRefused | RevisionSeen) -> ViewSnapshot:
+        """Its own row and its source's, and no others: there may be many."""
+        views = ("revisions", "sources")
+        head = await self._event_log.head()
+        await self._views.wait_for(head.last_event_id, views, VIEW_WAIT_S)
+        keys = {"revisions": revision.revision_id, "sources": revision.source_id}
+        found = {view: {key: await self._views.get(view, key)} for view, key in keys.items()}
+        rows = {view: {key: row for key, row in each.items() if row is not None} for view, each in found.items()}
+        return ViewSnapshot(head.last_event_id, head.log_id, rows)
 
     async def register_source(self, source: Source) -> Recorded:
         cause = Cause("system", "controller", source.org, source_id=source.source_id)
@@ -98,7 +124,7 @@ class RevisionHandlers(Appending):
         return await self._one(f"set the quota of {scope}", ("quotas",), decide)
 
 
-def _git_state(snapshot: ViewSnapshot, revision: RevisionApplied | RevisionRefused) -> GitState:
+def _git_state(snapshot: ViewSnapshot, revision: RevisionApplied | RevisionRefused | RevisionSeen) -> GitState:
     rows = snapshot.rows
     return GitState(
         resources=rows.get("resources", {}),
@@ -106,4 +132,5 @@ def _git_state(snapshot: ViewSnapshot, revision: RevisionApplied | RevisionRefus
         deployments=rows.get("deployments", {}),
         revision=rows["revisions"].get(revision.revision_id),
         source=rows["sources"].get(revision.source_id),
+        revisions=rows["revisions"],
     )

@@ -56,8 +56,8 @@ class ScheduleHandlers(Appending):
             batch = [append for append in batch if append.command_id != conflict.command_id]
         return Recorded()
 
-    async def record_converged(self, batch: Sequence[Append], fence: Fence | None = None) -> None:
+    async def record_outcomes(self, batch: Sequence[Append], fence: Fence | None = None) -> None:
         """What `reconciler.core.scheduler.convergence` found. A conflict only means that the next pass finds it
-        again."""
+        again, or that something newer was applied."""
         if batch:
             await self._event_log.append(under(batch, fence), atomic=False)

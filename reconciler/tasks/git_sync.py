@@ -5,7 +5,8 @@ applied, and works from there, so a restart or a lost wake-up changes nothing. W
 `reconciler.handlers` through `submit` and `refuse`. The steps of a pass, each of which may end it:
 
 1. fetch; an unreadable source is a `Transient`, and nothing changes;
-2. the head is what is applied, or was refused already, or an operator has suspended the source: nothing to do;
+2. the head is what is applied, or was refused already, or an operator has suspended the source: nothing to do. Any
+   other head is told as seen, while the next steps go on already;
 3. the head does not descend from what is applied: refused, until an operator accepts the rewrite;
 4. check the signatures of all commits since the applied one, then
    read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
@@ -13,7 +14,8 @@ applied, and works from there, so a restart or a lost wake-up changes nothing. W
 
 An error that is one app's own, in 4 or in 5, holds that app back and not the commit (`reconciler.core.isolation`),
 unless the operator wants it otherwise (`Rules.on_error`). A refused commit changes nothing, and the next one is
-compared with the last that was applied, so it never blocks.
+compared with the last that was applied, so it never blocks. What is applied tells those that it takes the place of, the
+commits since the applied one included: nobody looks at them by themselves.
 
 Only the holder of the lease git/SOURCE runs these passes (`run`). Every other controller only fetches (`follow`), so
 that it can deliver secrets out of its own clone.
@@ -37,9 +39,12 @@ from kit.waiting import first_of
 from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.planner import Plan, revision_of
+from reconciler.core.pull_claims import pull_request_of
+from reconciler.core.revision_steps import COMMITS_MAX, SUPERSEDED_MAX, RevisionSeen, SeeRevision
 from reconciler.core.revisions import (
     CommitInfo,
     HeldApp,
+    PassedOver,
     Refused,
     RefuseRevision,
     RevisionRefused,
@@ -66,6 +71,8 @@ refusal for the same reasons is one event."""
 BLAMED_APPS_MAX = 20
 """When the live system objects to so many apps of one commit and goes on, the whole is refused."""
 REFRESH_S = 20.0
+TELL_S = 5.0
+"""How long a pass that failed still waits for its commit to be told as seen."""
 BEHIND_MAX = 1000
 """Commits of a suspended source that are counted: more are as many."""
 LOOK_GAP_S = 0.2
@@ -95,6 +102,7 @@ class GitSync:
     resolve: ResolveSecret
     log: EventLog
     views: Views
+    see: SeeRevision
     submit: SubmitRevision
     refuse: RefuseRevision
     clock: Clock
@@ -113,6 +121,7 @@ class GitSync:
     _bounded: BoundedSource | None = None
     _damaged_reads: int = 0
     _kept: str = ""
+    _seen: tuple[str, str] = ("", "")
     _refused: str = ""
     _refused_at_s: float = 0.0
     _suspended: bool = False
@@ -126,7 +135,7 @@ class GitSync:
     async def run(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
         """Until `stop` is set. A pass that was begun is finished or cut off; either way the next one repeats it.
         `fence`: of the term in which it runs."""
-        self._fence, self._refused = fence, ""
+        self._fence, self._refused, self._seen = fence, "", ("", "")
         try:
             await self._repeat(self.step, stop)
         finally:
@@ -173,26 +182,65 @@ class GitSync:
         head = await self._fetch()
         await self._caught_up()
         applied = await self._applied()
+        if head == applied or (not self._suspended and self._is_known_refusal(head)):
+            return Looked("suspended" if self._suspended else "unchanged", head)
+        seen, over = await asyncio.to_thread(self._look_at, head, applied)
         if self._suspended:
+            await self._tell_seen(seen)
             return Looked("suspended", head)
-        if head == applied or self._is_known_refusal(head):
-            return Looked("unchanged", head)
         blamed: dict[str, tuple[Finding, ...]] = {}
         while True:
-            judged = await self._judge(head, applied, blamed)
+            judged = await self._judge_and_tell(seen, blamed)
             if judged.plan is None or errors(judged.findings):
-                return await self._refuse(judged.info, applied, judged.findings)
-            result = await self._submit(judged, judged.plan)
+                return await self._refuse(judged, judged.findings)
+            result = await self._submit(judged, judged.plan, over)
             if isinstance(result, Submitted):
                 return await self._applied_now(judged)
             if not self._may_hold(result, blamed):
-                return await self._refuse(judged.info, applied, ordered([*judged.findings, *result.findings]))
+                return await self._refuse(judged, ordered([*judged.findings, *result.findings]))
             blamed.update(result.blamed)
 
     def _may_hold(self, result: Refused, blamed: Mapping[str, object]) -> bool:
         """Whether what the live system has against the commit is some apps' own, and new."""
         wanted = self.source.rules.on_error == "hold-app"
         return wanted and bool(result.blamed.keys() - blamed.keys()) and len(blamed) < BLAMED_APPS_MAX
+
+    def _look_at(self, head: str, applied: str) -> tuple[RevisionSeen, PassedOver]:
+        """In a worker thread. Reads commits only, so that it is quick whatever is in them."""
+        objects = self._read_with().objects
+        found = objects.commit(head)
+        ahead = objects.ahead(applied, head, COMMITS_MAX - 1, SUPERSEDED_MAX)
+        info = CommitInfo(head, found.author, found.subject)
+        seen = RevisionSeen(
+            cause=revision_cause(self.source, info),
+            source_id=self.source.source_id,
+            commit=head,
+            base=applied,
+            author=info.author,
+            subject=info.subject,
+            commits=ahead.count + 1,
+            pull_request=pull_request_of(found.message),
+        )
+        told = tuple(CommitInfo(each.commit, each.author, each.subject) for each in ahead.newest)
+        return seen, PassedOver(ahead.count, told)
+
+    async def _judge_and_tell(self, seen: RevisionSeen, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
+        """Both at once. When this controller dies of the commit, the log says which one it was at."""
+        telling = asyncio.ensure_future(self._tell_seen(seen))
+        try:
+            judged = await self._judge(seen.commit, seen.base, blamed)
+        except BaseException:
+            await asyncio.wait([telling], timeout=TELL_S)  # what is not told by then, the next pass tells
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            raise
+        await telling
+        return judged
+
+    async def _tell_seen(self, seen: RevisionSeen) -> None:
+        if self._seen != (seen.commit, seen.base):
+            await self.see(seen, self._fence)
+            self._seen = (seen.commit, seen.base)
 
     async def _fetch(self) -> str:
         """The head of the branch. What is applied is held on to, so that its secrets can be read here."""
@@ -263,7 +311,7 @@ class GitSync:
             return None
         return SignatureCheck(self.signers.trust(), datetime.fromisoformat(self.clock.utc()))
 
-    async def _submit(self, judged: Judged, planned: Plan) -> Submitted | Refused:
+    async def _submit(self, judged: Judged, planned: Plan, over: PassedOver) -> Submitted | Refused:
         revision = revision_of(
             planned,
             self.source,
@@ -272,6 +320,7 @@ class GitSync:
             held=judged.held,
             released=judged.released,
             signatures=judged.signatures,
+            passed_over=over,
         )
         return await self.submit(revision, planned.commands, self._fence)
 
@@ -285,16 +334,18 @@ class GitSync:
             _log.warning("applied except", source=source, commit=commit, app=each.short, why=why)
         return Looked("applied", commit, judged.findings, judged.held)
 
-    async def _refuse(self, info: CommitInfo, base: str, findings: tuple[Finding, ...]) -> Looked:
+    async def _refuse(self, judged: Judged, findings: tuple[Finding, ...]) -> Looked:
+        info = judged.info
         revision = RevisionRefused(
-            command_id=refused_command_id(self.source.source_id, base, info.commit, findings),
+            command_id=refused_command_id(self.source.source_id, judged.base, info.commit, findings),
             cause=revision_cause(self.source, info),
             source_id=self.source.source_id,
             commit=info.commit,
-            base=base,
+            base=judged.base,
             author=info.author,
             subject=info.subject,
             findings=findings,
+            counts=judged.plan.counts(len(judged.held)) if judged.plan else None,
         )
         await self.refuse(revision, self._fence)
         self._refused, self._refused_at_s = info.commit, self.clock.now_s()

@@ -20,7 +20,7 @@ from kit.heap import keep_aside
 from kit.waiting import first_of
 from reconciler.core.commands import Append, Fence
 from reconciler.core.scheduler.actions import Actions
-from reconciler.core.scheduler.convergence import applied_revisions, converged
+from reconciler.core.scheduler.convergence import next_limit_s, outcomes, waiting
 from reconciler.core.scheduler.schedule import schedule
 from reconciler.core.scheduler.snapshot import VIEWS, Memory, Snapshot, read_snapshot
 from reconciler.core.scheduler.times import Times
@@ -53,6 +53,7 @@ class Scheduler:
         self._memory = Memory()
         self._fence: Fence | None = None
         self._overtaken = False
+        self._late_at_s: float | None = None
         self._unreadable: frozenset[str] = frozenset()
 
     async def run(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
@@ -90,8 +91,8 @@ class Scheduler:
         self._overtaken = recorded.stale
         if recorded.stale:
             _log.info("overtaken; looking again")
-        true = await asyncio.to_thread(_converged, views, actions, now_s)
-        await self._handlers.record_converged(true, self._fence)
+        told, self._late_at_s = await asyncio.to_thread(_outcomes, views, actions, now_s)
+        await self._handlers.record_outcomes(told, self._fence)
         return actions
 
     def _decide(self, views: ViewSnapshot, now_s: float) -> tuple[Snapshot, Actions]:
@@ -99,7 +100,8 @@ class Scheduler:
         snapshot = read_snapshot(views.rows, views.event_id, self._memory)
         if self._memory.fresh > LARGE_ROWS:
             keep_aside()
-        times = self._times.observe(snapshot, now_s, applied_revisions(views.rows))
+        awaited = waiting(views.rows)
+        times = self._times.observe(snapshot, now_s, awaited.revisions, awaited.free)
         return snapshot, schedule(snapshot, times, lambda: self._ids("i"), now_s)
 
     async def _pass_and_wake(self) -> tuple[int, float]:
@@ -108,9 +110,9 @@ class Scheduler:
         actions = await self.one_pass()
         if actions.more or self._overtaken:
             return head, 0.0
-        if actions.wake_at_s is None:
-            return head, FULL_PASS_S
-        return head, min(FULL_PASS_S, max(0.0, actions.wake_at_s - self._clock.now_s()))
+        now_s = self._clock.now_s()
+        wakes_s = [at_s - now_s for at_s in (actions.wake_at_s, self._late_at_s) if at_s is not None]
+        return head, max(0.0, min([FULL_PASS_S, *wakes_s]))
 
     async def _rest(self, head: int, delay_s: float, stop: asyncio.Event) -> None:
         """Until the log has moved past `head` (-1: do not look at the log), the delay is over, or `stop`."""
@@ -130,5 +132,7 @@ class Scheduler:
         self._unreadable = now
 
 
-def _converged(views: ViewSnapshot, actions: Actions, now_s: float) -> list[Append]:
-    return list(converged(views.rows, actions.matching, actions.times.begun_s, now_s))
+def _outcomes(views: ViewSnapshot, actions: Actions, now_s: float) -> tuple[list[Append], float | None]:
+    """In a worker thread. What to tell of revisions, and when the next of them is late."""
+    told = list(outcomes(views.rows, actions.matching, actions.times, now_s))
+    return told, next_limit_s(views.rows, actions.times)

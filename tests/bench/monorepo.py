@@ -179,6 +179,7 @@ async def running(folder: Path, repository: Path) -> AsyncIterator[Parts]:
             resolve=Vault.open_or_create(folder / "platform.agekey").resolve,
             log=store.log,
             views=store.views,
+            see=handlers.see_revision,
             submit=handlers.submit_revision,
             refuse=handlers.refuse_revision,
             clock=clock,

@@ -1,7 +1,11 @@
-"""View `revisions`: every commit that was looked at, SOURCE@COMMIT. Read by the Git loop, the status and `explain`.
+"""View `revisions`: every commit that was looked at or passed over, SOURCE@COMMIT. Read by the Git loop, the scheduler,
+the statuses of commits, the history and `explain`.
 
-Each event is named after the state that it leads to: `lifecycles.REVISION`. `held`: the apps that an applied commit
-left as they were, and why.
+Each event is named after the state that it leads to: `lifecycles.REVISION`. `base`, `author`, `subject`, `findings`,
+`changes` and `held` (the apps that an applied commit left as they were, and why) are of the last time that the commit
+was looked at; `seen_event_id`, `commits`, `pull_request`, `resources` and `planned` of the steps to that; `seconds`,
+`message` (why it failed), `superseded_by` and `was` of what has become of it since. In logs from before revision.seen
+commits begin with refused or applied.
 """
 
 from __future__ import annotations
@@ -13,6 +17,10 @@ from reconciler.core.projection import Doc, require_version, stamped
 name = "revisions"
 aggregate_types = frozenset({"revision"})
 
+_FRESH: Doc = {"findings": [], "changes": [], "seconds": None}
+_OVER = ("message", "superseded_by", "was")
+"""Absent until it is told: a row that older versions folded is as this one folds it."""
+
 
 def keys(event: Event) -> frozenset[str]:
     return frozenset({event.aggregate_id}) if event.aggregate_type == "revision" else frozenset()
@@ -20,9 +28,40 @@ def keys(event: Event) -> frozenset[str]:
 
 def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     require_version(event)
-    status = event.event_type.removeprefix("revision.")
+    told, status = event.payload, event.event_type.removeprefix("revision.")
     require(REVISION, "" if row is None else row["status"], status, event)
-    if status == "converged":
-        return stamped(row, event, {"status": status, "seconds": event.payload["seconds"]})
-    looked_at = {"changes": [], **event.payload, "status": status, "at": event.occurred_at, "seconds": None}
-    return stamped(row, event, looked_at)
+    match status:
+        case "seen":
+            return _looked_at(row, event, {"seen_event_id": event.event_id, "planned": None})
+        case "planned":
+            planned = {**told, "resources": (row or {}).get("resources", 0)}
+            about = {name: planned.pop(name) for name in ("source_id", "commit")}
+            return _looked_at(row, event, {"planned": planned}, {**about, "base": told["base"]})
+        case "converged":
+            return stamped(_begun_anew(row), event, {"status": status, "seconds": told["seconds"]})
+        case "failed":
+            return stamped(row, event, {"status": status, "message": told["message"]})
+        case "superseded":
+            return _superseded(row, event)
+        case _:
+            return _looked_at(row, event, {})
+
+
+def _looked_at(row: Doc | None, event: Event, more: Doc, told: Doc | None = None) -> Doc:
+    """`told`: what of the event is the row's; all of it when not given."""
+    blank = {"author": "", "subject": ""} if row is None else {}
+    fresh = {**blank, **_FRESH, **(event.payload if told is None else told)}
+    status = event.event_type.removeprefix("revision.")
+    return stamped(_begun_anew(row), event, {**fresh, **more, "status": status, "at": event.occurred_at})
+
+
+def _begun_anew(row: Doc | None) -> Doc | None:
+    return row and {name: value for name, value in row.items() if name not in _OVER}
+
+
+def _superseded(row: Doc | None, event: Event) -> Doc:
+    told = event.payload
+    names = ("source_id", "commit", "author", "subject")
+    fresh = {**_FRESH, **{name: told[name] for name in names}, "base": "", "at": event.occurred_at}
+    after = {"status": "superseded", "superseded_by": told["by"], "was": told["was"]}
+    return stamped(row, event, {**(fresh if row is None else {}), **after})

@@ -1,5 +1,7 @@
 """View `sources`: the Git sources and the commits they are at. Read by the Git loop and the status.
 
+`seen_commit` (absent: never) is the newest head that was looked at.
+
 `suspended` (absent: never) and `suspension_seq`, the version of its suspension: a revision is applied only if that has
 not moved since it was decided. `held_back`: app -> unreadable files, of the applied commit ("" for an unknown app;
 absent before version 2 of revision.applied).
@@ -15,7 +17,7 @@ from reconciler.core.projection import Doc, require_version, stamped
 name = "sources"
 aggregate_types = frozenset({"source", "revision", "suspension"})
 
-_EVENTS = frozenset({"source.registered", "revision.applied", "revision.refused"})
+_EVENTS = frozenset({"source.registered", "revision.seen", "revision.applied", "revision.refused"})
 _KIND = source_scope("").rstrip("/")
 
 
@@ -38,6 +40,8 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
         suspended = event.event_type == "suspension.begun"
         return stamped(row, event, {"suspended": suspended, "suspension_seq": event.aggregate_seq}, own=False)
     commit = event.payload["commit"]
+    if event.event_type == "revision.seen":
+        return stamped(row, event, {"seen_commit": commit}, own=False)
     if event.event_type == "revision.refused":
         return stamped(row, event, {"refused_commit": commit, "refused_event_id": event.event_id}, own=False)
     held_back = {each["app"]: each["files"] for each in event.payload.get("held", ())}

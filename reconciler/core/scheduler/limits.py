@@ -28,6 +28,13 @@ assert RETRY_FIRST_S * 2**REPLACEMENTS_MAX < RETRY_SLOW_S, "the delays only grow
 assert ROLLOUT_LIMIT_S > REPLACE_AFTER_S
 
 
+CONVERGENCE_LIMIT_S = 1800.0
+"""An applied commit that has not converged for this long has failed, for as long as it does not converge after all.
+Three roll-outs, one after the other, that each take as long as they may."""
+
+assert CONVERGENCE_LIMIT_S > 2 * ROLLOUT_LIMIT_S, "a broken release is told as such, not as a late commit"
+
+
 def retry_delay_s(broken: int) -> float:
     """How long to wait after the `broken`-th instance (from 1) of a process broke in a deployment."""
     return RETRY_FIRST_S * 2.0 ** (broken - 1) if broken <= REPLACEMENTS_MAX else RETRY_SLOW_S

@@ -8,7 +8,7 @@ have, never earlier.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.scheduler.snapshot import Instance, Snapshot
 
@@ -26,16 +26,24 @@ class Broken:
 @dataclass(frozen=True, slots=True)
 class Times:
     """`unready_s`: since when an instance is not ready. `booted_s`: since when it is past preparing without having been
-    ready. `begun_s`: since when a rolling deployment or an applied revision is known. `broken`: by (deployment,
-    process)."""
+    ready. `begun_s`: since when a rolling deployment or an applied revision is known. `free_s`: since when no operator
+    holds a revision back. `broken`: by (deployment, process)."""
 
     unready_s: Mapping[str, float] = field(default_factory=dict)
     booted_s: Mapping[str, float] = field(default_factory=dict)
     begun_s: Mapping[str, float] = field(default_factory=dict)
+    free_s: Mapping[str, float] = field(default_factory=dict)
     broken: Mapping[tuple[str, str], Broken] = field(default_factory=dict)
 
-    def observe(self, snapshot: Snapshot, now_s: float, revisions: frozenset[str] = frozenset()) -> Times:
-        """The clocks after having seen `snapshot`: new ones start, those of things that are gone or settled end."""
+    def observe(
+        self,
+        snapshot: Snapshot,
+        now_s: float,
+        revisions: frozenset[str] = frozenset(),
+        free: frozenset[str] = frozenset(),
+    ) -> Times:
+        """The clocks after having seen `snapshot`: new ones start, those of things that are gone or settled end.
+        `revisions`, `free`: see `convergence.Waiting`."""
         unready = [each for each in snapshot.instances if each.status not in ("ready", "stopped")]
         begun = [each.deployment_id for each in snapshot.deployments.values() if each.status in ("rolling", "failed")]
         current = {app.deployment.deployment_id for app in snapshot.apps.values()}
@@ -48,6 +56,7 @@ class Times:
                 if each.instance_id in self.booted_s or each.status not in _BEFORE_BOOT
             },
             begun_s={key: self.begun_s.get(key, now_s) for key in (*begun, *revisions)},
+            free_s={key: self.free_s.get(key, now_s) for key in free},
             broken={key: value for key, value in self.broken.items() if key[0] in current},
         )
 
@@ -59,4 +68,4 @@ class Times:
         if not fresh:
             return self
         after = Broken(known.instance_ids | fresh, now_s)
-        return Times(self.unready_s, self.booted_s, self.begun_s, {**self.broken, key: after})
+        return replace(self, broken={**self.broken, key: after})

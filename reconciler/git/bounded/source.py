@@ -23,6 +23,7 @@ from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.addresses import path_parts
 from reconciler.git.bounded import wire
 from reconciler.git.bounded.process import ReaderDied, ReadingProcess
+from reconciler.git.history import Ahead, PastPage
 from reconciler.git.objects import CommitObject
 from reconciler.git.reading_ended import ReadingEnded
 from reconciler.git.tree_files import TreeDelta
@@ -70,6 +71,15 @@ class RemoteObjects:
 
     def commits_since(self, base: str, head: str, count_max: int) -> list[str]:
         return self._ask(list[str], "commits_since", base, head, count_max)
+
+    def history(self, start: str, stop: str, path: str, count_max: int) -> PastPage:
+        return self._ask(PastPage, "history", start, stop, path, count_max)
+
+    def way_to(self, head: str, commit: str) -> tuple[str, ...]:
+        return self._ask(tuple[str, ...], "way_to", head, commit)
+
+    def ahead(self, base: str, head: str, count_max: int, told_max: int) -> Ahead:
+        return self._ask(Ahead, "ahead", base, head, count_max, told_max)
 
     def sealed(self, blob: str, secret: ResourceId) -> Mapping[str, str]:
         """The values of one secret out of a manifest file, still encrypted."""

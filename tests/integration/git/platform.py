@@ -17,6 +17,7 @@ from reconciler.core.commands import (
     RetainResource,
 )
 from reconciler.core.events import Event
+from reconciler.core.revision_steps import RevisionSeen
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
 from reconciler.git.clone import BareClone
 from reconciler.ports import Doc, EventFilter, Head, ViewSnapshot
@@ -30,6 +31,7 @@ class Platform:
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, object]] = {}
         self.applied: list[tuple[RevisionApplied, tuple[GitCommand, ...]]] = []
+        self.seen: list[RevisionSeen] = []
         self.refused: list[RevisionRefused] = []
         self.answer: Refused | None = None
         self.suspended = False
@@ -44,6 +46,10 @@ class Platform:
         self.applied.append((revision, tuple(commands)))
         for command in commands:
             self._apply(command, revision.source_id)
+        return Submitted(len(self.applied))
+
+    async def see(self, revision: RevisionSeen, fence: Fence | None = None) -> Submitted:
+        self.seen.append(revision)
         return Submitted(len(self.applied))
 
     async def refuse(self, revision: RevisionRefused, fence: Fence | None = None) -> Submitted:
@@ -107,6 +113,7 @@ def sync_for(
         resolve=Vault.open_or_create(state / "platform.agekey").resolve,
         log=platform,
         views=platform,
+        see=platform.see,
         submit=platform.submit,
         refuse=platform.refuse,
         clock=SystemClock(),

@@ -48,9 +48,9 @@ class World:
         source = Source(name, "org", "project", str(repository.path), rules=rules or Rules())
         await self.handlers.register_source(source)
         clone = BareClone(self.folder / "state", source)
-        submit, refuse = self.handlers.submit_revision, self.handlers.refuse_revision
+        writes = (self.handlers.see_revision, self.handlers.submit_revision, self.handlers.refuse_revision)
         rng = random.Random(1)
-        sync = GitSync(source, clone, resolve_offline, self.log, self.views, submit, refuse, SystemClock(), rng)
+        sync = GitSync(source, clone, resolve_offline, self.log, self.views, *writes, SystemClock(), rng)
         sync.signers = SignersFile(signers) if signers else None
         return Followed(repository, sync, Planning(source, clone, resolve_offline, self.views))
 

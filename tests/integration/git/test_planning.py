@@ -67,9 +67,8 @@ async def controller(tmp_path: Path) -> Controller:
     await handlers.register_source(source)
     await handlers.enrol_node(Enrolment("node-a", "fd00::/64", 4 << 30, 4.0, 1 << 40, "age1x", "kvm", "1"))
     clone = BareClone(tmp_path / "state", source)
-    sync = GitSync(
-        source, clone, resolve_offline, log, views, handlers.submit_revision, handlers.refuse_revision, clock, rng
-    )
+    writes = (handlers.see_revision, handlers.submit_revision, handlers.refuse_revision)
+    sync = GitSync(source, clone, resolve_offline, log, views, *writes, clock, rng)
     made = Planning(source, clone, resolve_offline, views)
     return Controller(repository, sync, made, Scheduler(log, views, handlers, ids, clock, rng), handlers, views, log)
 

@@ -113,8 +113,8 @@ async def world_of(folder: Path, repository: Repository, signers: SignersFile | 
     await handlers.enrol_node(Enrolment("node-a", "fd00::/64", 4 << 30, 4.0, 1 << 40, "age1x", "kvm", "1"))
     resolve = Vault.open_or_create(folder / "state" / "platform.agekey").resolve
     clone = BareClone(folder / "state", source)
-    submit, refuse = handlers.submit_revision, handlers.refuse_revision
-    sync = GitSync(source, clone, resolve, log, views, submit, refuse, clock, rng)
+    writes = (handlers.see_revision, handlers.submit_revision, handlers.refuse_revision)
+    sync = GitSync(source, clone, resolve, log, views, *writes, clock, rng)
     return World(folder, repository, views, sync, clock=clock, signers=signers)
 
 

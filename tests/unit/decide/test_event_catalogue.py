@@ -24,7 +24,8 @@ ROOT = Path(schemas.__file__).parent
 GOLDEN = ROOT / "golden" / "events"
 DOCUMENTS = load_event_schemas()
 SCHEMAS = EventSchemas(DOCUMENTS)
-BEGINNINGS = ("created", "allocated", "enrolled", "registered", "applied")
+OF_A_COMMIT = ("seen", "validated", "planned", "refused", "superseded", "applied", "failed", "converged")
+BEGINNINGS = ("seen", "created", "allocated", "enrolled", "registered", "applied")
 
 
 def golden(event_type: str, version: int) -> Event:
@@ -56,9 +57,10 @@ def test_all_golden_events_fold(pick: Callable[[list[int]], int]) -> None:
     """In an order that could have been: what begins a thing, then what happened to it, then its end. Every type once:
     the oldest version of each, then the newest."""
 
-    def place(name: tuple[str, int]) -> tuple[int, str]:
-        what = name[0].partition(".")[2]
-        return (0 if what in BEGINNINGS else 2 if what == "deleted" else 1), name[0]
+    def place(name: tuple[str, int]) -> tuple[int, int, str]:
+        aggregate, _, what = name[0].partition(".")
+        step = OF_A_COMMIT.index(what) if aggregate == "revision" else 0
+        return (0 if what in BEGINNINGS or step else 2 if what == "deleted" else 1), step, name[0]
 
     past = Past()
     types = {name for name, _ in DOCUMENTS}

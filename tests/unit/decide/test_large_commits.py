@@ -25,7 +25,7 @@ def test_the_largest_first_commit() -> None:
     batch = decide_revision(GitState({}, {}, {}, source={"source_id": "main"}), revision, planned.commands)
     assert not isinstance(batch, Refused)
     texts = check_batch(batch, lambda event: None)
-    assert len(texts) == 1 + 3 * RESOURCES_MAX
+    assert len(texts) == 3 + 3 * RESOURCES_MAX
 
 
 def test_a_release_counts_those_of_its_app_only() -> None:

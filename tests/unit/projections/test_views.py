@@ -257,8 +257,11 @@ def test_a_node_is_active_once_enrolled_and_enrolling_again_does_not_change_its_
 def test_an_event_whose_row_is_not_there_makes_no_half_row(event_type: str) -> None:
     """Only the event that begins a row makes one."""
     begins = event_type.endswith((".created", ".registered", ".allocated", ".enrolled")) or event_type in (
+        "revision.seen",
+        "revision.validated",
         "revision.refused",
         "revision.applied",
+        "revision.superseded",  # a commit that was passed over
         "volume.deleted",  # a tombstone
         "node.duty_changed",  # an act
         "suspension.begun",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.core.acts import Resume, Suspend
 from reconciler.core.model import UpdatePolicy
-from tests.unit.scheduler.world import SOURCE, World, app, process, secret
+from reconciler.core.scheduler.limits import CONVERGENCE_LIMIT_S, RETRY_FIRST_S
+from tests.unit.scheduler.world import SOURCE, World, app, app_id, process, secret
 
 
 @pytest.fixture
@@ -192,7 +194,76 @@ def test_a_revision_that_only_scales_converges_when_the_instances_are_there(worl
     assert world.views["revisions"][f"{SOURCE}@{commit}"]["status"] == "converged"
 
 
-def test_a_revision_whose_release_is_broken_does_not_converge(world: World) -> None:
+def revision_events(world: World, commit: str) -> list[str]:
+    mine = [event for event in world.events if event.aggregate_id == f"{SOURCE}@{commit}"]
+    return [event.event_type.removeprefix("revision.") for event in mine]
+
+
+def test_a_revision_whose_release_is_broken_fails_once_and_names_the_app(world: World) -> None:
     commit = world.commit(app(web=process("v1")))
     world.settle(never_ready=["v1"])
-    assert world.views["revisions"][f"{SOURCE}@{commit}"]["status"] == "applied"
+    world.run_pass()
+    assert revision_events(world, commit) == ["applied", "failed"]
+    row = world.views["revisions"][f"{SOURCE}@{commit}"]
+    assert row["status"] == "failed" and row["message"].startswith("prod/app/site: ")
+    (told,) = [event.payload for event in world.events if event.event_type == "revision.failed"]
+    assert (told["reason"], [each["app"] for each in told["deployments"]]) == ("deployment_failed", [str(app_id())])
+
+
+def test_a_failed_revision_may_still_converge(world: World) -> None:
+    commit = world.commit(app(web=process("v1")))
+    world.settle(never_ready=["v1"])
+    world.advance(RETRY_FIRST_S + 1)
+    world.settle()
+    assert revision_events(world, commit) == ["applied", "failed", "converged"]
+    assert "message" not in world.views["revisions"][f"{SOURCE}@{commit}"]
+
+
+def test_a_revision_that_takes_too_long_fails_and_says_what_is_missing(world: World) -> None:
+    for node in ("node-a", "node-b"):
+        world.node_state(node, "offline")
+    commit = world.commit(app(web=process("v1")))
+    world.settle()
+    world.advance(CONVERGENCE_LIMIT_S - 1)
+    world.settle()
+    assert revision_events(world, commit) == ["applied"]
+    world.advance(1)
+    world.settle()
+    assert revision_events(world, commit) == ["applied", "failed"]
+    told = world.events[-1].payload
+    assert (told["reason"], told["message"]) == ("not_converged", "it takes too long: prod/app/site")
+    world.node_state("node-a", "active")
+    world.settle()
+    assert revision_events(world, commit) == ["applied", "failed", "converged"]
+
+
+def test_time_in_which_an_operator_holds_it_back_does_not_make_a_revision_late(world: World) -> None:
+    world.commit(app(web=process("v1")))
+    world.settle()
+    world.act(Suspend("env/prod"))
+    commit = world.commit(app(web=process("v2")))
+    world.settle()
+    world.advance(10 * CONVERGENCE_LIMIT_S)
+    world.settle()
+    assert revision_events(world, commit) == ["applied"]
+    world.act(Resume("env/prod"))
+    world.run_pass()
+    assert revision_events(world, commit) == ["applied"], "its clock begins now"
+    world.settle()
+    assert revision_events(world, commit) == ["applied", "converged"]
+
+
+def test_a_newer_revision_tells_those_before_it_that_they_are_over(world: World) -> None:
+    done = world.commit(app(web=process("v1")))
+    world.settle()
+    slow, broken = world.commit(app(web=process("v2"))), world.commit(app(web=process("v3")))
+    world.settle(never_ready=["v3"])
+    newest = world.commit(app(web=process("v4")))
+    world.settle()
+    assert revision_events(world, done) == ["applied", "converged"]
+    assert revision_events(world, slow) == ["applied", "superseded"]
+    assert revision_events(world, broken) == ["applied", "failed", "superseded"]
+    assert revision_events(world, newest) == ["applied", "converged"]
+    rows = world.views["revisions"]
+    told = [(rows[f"{SOURCE}@{each}"]["superseded_by"], rows[f"{SOURCE}@{each}"]["was"]) for each in (slow, broken)]
+    assert told == [(broken, "applied"), (newest, "failed")]

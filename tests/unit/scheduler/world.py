@@ -32,7 +32,7 @@ from reconciler.core.model import (
 from reconciler.core.replay import apply
 from reconciler.core.revisions import Change, Refused, RevisionApplied, Source
 from reconciler.core.scheduler.actions import Actions
-from reconciler.core.scheduler.convergence import applied_revisions, converged
+from reconciler.core.scheduler.convergence import outcomes, waiting
 from reconciler.core.scheduler.record import appends
 from reconciler.core.scheduler.schedule import schedule
 from reconciler.core.scheduler.snapshot import Snapshot, read_snapshot
@@ -141,6 +141,7 @@ class World:
             self.views["deployments"],
             self.views["revisions"].get(revision.revision_id),
             self.views["sources"].get(source),
+            self.views["revisions"],
         )
         decision = decide_revision(state, revision, commands)
         if isinstance(decision, Refused):
@@ -186,13 +187,14 @@ class World:
     def decide(self) -> Actions:
         """One pass without recording it."""
         snapshot = self.snapshot
-        times = self.times.observe(snapshot, self.now_s, applied_revisions(self.views))
+        awaited = waiting(self.views)
+        times = self.times.observe(snapshot, self.now_s, awaited.revisions, awaited.free)
         return schedule(snapshot, times, lambda: f"i-{next(self._ids):05d}", self.now_s)
 
     def run_pass(self) -> Actions:
         actions = self.decide()
         self.times = actions.times
-        done = list(converged(self.views, actions.matching, actions.times.begun_s, self.now_s))
+        done = list(outcomes(self.views, actions.matching, actions.times, self.now_s))
         self.append([*appends(actions, self.log.last_event_id, "test"), *done])
         return actions
 

@@ -6,5 +6,6 @@ from reconciler.core.decide.git.revision import (
     decide_revision,
 )
 from reconciler.core.decide.git.state import GitState
+from reconciler.core.decide.git.steps import decide_seen
 
-__all__ = ["GitState", "claim_refusal", "decide_refused", "decide_revision"]
+__all__ = ["GitState", "claim_refusal", "decide_refused", "decide_revision", "decide_seen"]

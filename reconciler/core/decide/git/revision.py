@@ -1,7 +1,8 @@
 """A whole revision. Called by `reconciler.handlers`; `resources` and `rollouts` decide the parts.
 
-The batch is appended in one transaction or not at all: revision.applied first, then what each command makes, each with
-the cause (path and line) of its own command. The first append frees whatever the revision gives up, so that two routes
+The batch is appended in one transaction or not at all: what is told of the revision first (validated, planned and
+applied), then what each command makes, each with the cause (path and line) of its own command, and last what the
+revision takes the place of. The first append frees whatever the revision gives up, so that two routes
 can swap their hostnames in one commit. The same revision over the same state gives the same batch.
 """
 
@@ -22,7 +23,7 @@ from reconciler.core.commands import (
     RemoveResource,
     RetainResource,
 )
-from reconciler.core.decide.git import resources, rollouts
+from reconciler.core.decide.git import resources, rollouts, steps
 from reconciler.core.decide.git.state import GitState
 from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.findings import Finding, ordered
@@ -60,12 +61,15 @@ def _refused(found: Sequence[tuple[ResourceId, Finding]]) -> Refused | None:
 
 def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
     """None for the commit that is applied now: a late refusal of it would only confuse. None as well for one whose
-    lifecycle is past it."""
+    lifecycle is past it. Refused once for the same reasons, for as long as it is not seen anew."""
     if revision.commit == state.applied_commit or not allowed(REVISION, state.revision_status, "refused"):
         return None
+    seen = (state.revision or {}).get("seen_event_id", 0)
+    command_id = f"{revision.command_id}~{seen}" if seen else revision.command_id
     payload = {**_about(revision), "findings": to_json(revision.findings)}
     event = NewEvent("revision", revision.revision_id, "revision.refused", payload)
-    return Append(revision.command_id, digest(payload), revision.cause, (event,), expected={})
+    events = (*steps.judged_events(state, revision), event)
+    return Append(command_id, digest(payload), revision.cause, events, expected={})
 
 
 def claim_refusal(conflict: Conflict, batch: Sequence[Append]) -> Refused | None:
@@ -126,7 +130,9 @@ def _batch(
         after = _claims_after(command, before)
         freed |= _given_up(before, after)
         appends.append(_append(state, revision, command, fresh, after - before))
-    return (_applied(state, revision, commands, freed), *(append for append in appends if append.events))
+    over = steps.superseded(state, revision, _command_id(state, revision, "superseded"))
+    told = [append for append in appends if append.events]
+    return (_applied(state, revision, commands, freed), *told, *([over] if over else ()))
 
 
 def _append(
@@ -163,7 +169,7 @@ def _applied(state: GitState, revision: RevisionApplied, commands: Sequence[GitC
         command_id=_command_id(state, revision, ""),
         body_hash=digest([payload, [_body(command) for command in commands]]),
         cause=revision.cause,
-        events=(event,),
+        events=(*steps.judged_events(state, revision), event),
         expected={
             ("revision", revision.revision_id): state.revision["aggregate_seq"] if state.revision else 0,
             ("suspension", source_scope(revision.source_id)): int((state.source or {}).get("suspension_seq") or 0),

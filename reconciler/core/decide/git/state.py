@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,14 +16,16 @@ Doc = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class GitState:
-    """Rows of the views. `revision` and `source`: of the revision that is decided. What has to be counted or looked up
-    in all rows is, once, when the first command of the revision asks."""
+    """Rows of the views. `revision` and `source`: of the revision that is decided. `revisions`: all, or none where
+    nobody asks what it takes the place of. What has to be counted or looked up in all rows is, once, when the first
+    command of the revision asks."""
 
     resources: Mapping[str, Doc]
     releases: Mapping[str, Doc]
     deployments: Mapping[str, Doc]
     revision: Doc | None = None
     source: Doc | None = None
+    revisions: Mapping[str, Doc] = field(default_factory=dict)
 
     def expected(self, resource_id: ResourceId) -> dict[tuple[str, str], int]:
         """0: it does not exist. The log takes that of a deleted one too, whose sequence goes on."""
