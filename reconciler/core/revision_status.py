@@ -2,14 +2,18 @@
 
 Called by `reconciler.tasks.commit_statuses` with rows of the views, so a status never says more than the log holds:
 
+    seen                                   pending: nothing is changed yet
     refused                                failure, with the first finding
-    applied, a deployment of it failed     failure, with the app and the message
     applied                                pending, with the counts
-    applied, another one is applied now    superseded, by which
+    applied, a deployment of it failed     failure, with the app and the message
+    failed                                 failure, with the same, or with what is missing
     applied, apps are held back            failure, with the first of them and its finding
     converged                              success, with the time it took; failure if apps are held back
+    superseded                             superseded, by which, and what it was
 
-A commit that converged stays a success when a newer one is applied.
+validated and planned are told in the transaction of what follows them, so they are no states of their own here. A
+commit that converged stays a success when a newer one is applied. In logs from before revision.superseded, an applied
+commit is superseded once another one is applied.
 """
 
 from __future__ import annotations
@@ -61,7 +65,7 @@ def _state_and_text(row: Row, applied_commit: str, failed: Mapping[str, str]) ->
         case "converged":
             return "success", f"converged in {_seconds(row.get('seconds'))}: {_counts(row)}"
         case "superseded":
-            return "superseded", f"superseded by {applied_commit[:12]} before it converged"
+            return "superseded", f"superseded by {row['superseded_by'][:12]} {_was(row)}"
         case "applied" | "failed" if applied_commit and applied_commit != row["commit"]:
             return "superseded", f"superseded by {applied_commit[:12]} before it converged"
         case "applied" | "failed" if failed:
@@ -71,11 +75,21 @@ def _state_and_text(row: Row, applied_commit: str, failed: Mapping[str, str]) ->
         case "applied" | "failed" if row.get("held"):
             return "failure", f"applied except {_held(row['held'])}"
         case "failed":
-            return "failure", f"applied, and it failed: {_counts(row)}"
+            return "failure", f"applied, and it failed: {row.get('message', '')}"
         case "applied":
             return "pending", f"applied, not converged yet: {_counts(row)}"
-        case other:
-            return "pending", f"{other}"
+        case _:
+            return "pending", "seen: being looked at, nothing is changed yet"
+
+
+def _was(row: Row) -> str:
+    match row.get("was"):
+        case "applied" | "failed" as was:
+            return f"before it converged; it was {was}"
+        case "refused":
+            return "after it was refused; nothing of it was applied by itself"
+        case _:
+            return "before it was looked at by itself"
 
 
 def _refused(findings: Sequence[Row]) -> str:

@@ -74,6 +74,14 @@ class World:
             payload["seconds"] = 12.34
         await self.say("revision", f"{source}@{commit}", f"revision.{what}", payload)
 
+    async def step_of(self, what: str, commit: str) -> None:
+        if what == "seen":
+            about = {"base": "", "author": "ann", "subject": "s", "commits": 1, "pull_request": ""}
+            told = {"source_id": "main", "commit": commit, **about}
+            await self.say("revision", f"main@{commit}", "revision.seen", told)
+        else:
+            await self.revision(what, commit, findings=[FINDING] if what == "refused" else [])
+
     async def deployment(self, name: str, commit: str, status: str = "", message: str = "") -> None:
         payload: dict[str, Any] = {"deployment_id": name, "app": APP}
         if status:
@@ -141,6 +149,43 @@ async def test_a_superseded_commit_is_told_by_which(world: World) -> None:
     await world.statuses.step()
     assert world.told(A) == ("superseded", f"superseded by {B[:12]} before it converged")
     assert (world.told(B) or ("",))[0] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("was", "says"),
+    [
+        ("applied", "before it converged; it was applied"),
+        ("failed", "before it converged; it was failed"),
+        ("refused", "after it was refused; nothing of it was applied by itself"),
+        ("seen", "before it was looked at by itself"),
+        ("", "before it was looked at by itself"),
+    ],
+)
+async def test_every_commit_that_another_one_took_the_place_of_is_told_so(world: World, was: str, says: str) -> None:
+    if was:
+        await world.step_of(was if was != "failed" else "applied", A)
+    told = {"source_id": "main", "commit": A, "author": "ann", "subject": "s", "by": B, "was": was}
+    await world.say("revision", f"main@{A}", "revision.superseded", told, commit=B)
+    await world.statuses.step()
+    assert world.told(A) == ("superseded", f"superseded by {B[:12]} {says}")
+
+
+async def test_a_commit_that_is_seen_is_pending_at_once(world: World) -> None:
+    await world.step_of("seen", A)
+    await world.statuses.step()
+    assert world.told(A) == ("pending", "seen: being looked at, nothing is changed yet")
+
+
+async def test_a_commit_that_failed_says_why_and_may_still_succeed(world: World) -> None:
+    await world.revision("applied", A)
+    why = {"reason": "not_converged", "message": "it takes too long: prod/app/site", "seconds": 1800.0}
+    told = {"source_id": "main", "commit": A, "deployments": [], **why}
+    await world.say("revision", f"main@{A}", "revision.failed", told)
+    await world.statuses.step()
+    assert world.told(A) == ("failure", "applied, and it failed: it takes too long: prod/app/site")
+    await world.revision("converged", A)
+    await world.statuses.step()
+    assert (world.told(A) or ("",))[0] == "success"
 
 
 async def test_a_commit_that_converged_stays_a_success(world: World) -> None:
