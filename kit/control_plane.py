@@ -42,7 +42,7 @@ class ControlPlane:
             await self._session.close()
             self._session = None
 
-    async def get_json(self, path: str, *, timeout_s: float = REQUEST_TIMEOUT_S, **query: str | int) -> Any:
+    async def get_json(self, path: str, /, *, timeout_s: float = REQUEST_TIMEOUT_S, **query: str | int) -> Any:
         """The document at `path` ("/v1/..."); empty query values are left out."""
         return await self._call("GET", path, None, query, timeout_s)
 

@@ -1,6 +1,7 @@
-"""`trueup log verify`, `export-head`, `new-id`: is the log the one that was written? It asks the database itself.
+"""`trueup log`: what each commit did. `trueup log verify`, `export-head`, `new-id`: is the log what was written?
 
-It runs where the database can be reached: on the controller's host with the embedded one, else with --database-url.
+The history comes from the controller (`log_history`). The others ask the database themselves, and run where it can be
+reached: on the controller's host with the embedded one, else with --database-url.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
-from reconciler.cli import log_archive
+from reconciler.cli import log_archive, log_history
 from reconciler.cli.client import add_store_options, database_url, opened_store
 from reconciler.cli.output import add_output_option, print_json
 
@@ -25,14 +26,20 @@ if TYPE_CHECKING:
     from reconciler.store.pool import Connection
 
 DESCRIPTION = """\
+`trueup log [RANGE]` shows the commits of the branch and what became of each; `trueup log history --help` says more.
+
 Each event carries a hash over itself and the hash before it. `verify` follows the chain and names the first event that
 was changed, removed or put in. Only heads that were exported to another host, signed, prove that the whole log was not
 rewritten or its end cut off: docs/runbooks/log-verify.md."""
 
+ACTIONS = ("history", "verify", "export-head", "new-id", "archive")
+
 
 def register(subparsers: Any) -> None:
-    parser = subparsers.add_parser("log", help="prove that the log was not changed", description=DESCRIPTION)
+    parser = subparsers.add_parser("log", help="what each commit did; prove that the log was not changed")
+    parser.description = DESCRIPTION
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    log_history.register(commands)
     verify = commands.add_parser("verify", help="follow the hash chain")
     verify.add_argument("--heads", metavar="PATH", type=Path, help="exported heads, all compared with the log")
     verify.add_argument("--from-head", metavar="PATH", type=Path, help="the same, and begin at the newest of them")
@@ -51,6 +58,13 @@ def register(subparsers: Any) -> None:
     for each in (verify, export, new_id):
         add_store_options(each)
         add_output_option(each)
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """`trueup log RANGE` is `trueup log history RANGE`: a range is what is no action and does not ask for help."""
+    first = arguments[1] if len(arguments) > 1 else ""
+    named = first in ACTIONS or first in ("-h", "--help")
+    return arguments if named else [*arguments[:1], "history", *arguments[1:]]
 
 
 async def _verify(args: argparse.Namespace) -> int:

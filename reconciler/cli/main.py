@@ -29,7 +29,7 @@ COMMANDS = {
     "diff": "what changed between two moments, and because of what",
     "lifecycles": "the states that things go through",
     "views": "list, rebuild and verify what is derived from the log",
-    "log": "prove that the log is the one that was written; copy its oldest events into an archive",
+    "log": "what each commit did; prove that the log is the one that was written; copy old events into an archive",
     "node": "drain, disable or activate a node",
     "suspend": "keep a source, an environment or an app as it is",
     "resume": "let what is suspended follow Git again",
@@ -50,7 +50,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser(arguments[0] if arguments else "")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(_spelled_out(arguments))
     if not hasattr(args, "run"):
         parser.print_help(sys.stderr)
         return exits.USAGE
@@ -73,6 +73,14 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         else:
             subparsers.add_parser(name, help=help_text)
     return parser
+
+
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """A command may have an action that is meant when none is named; its module says which."""
+    if not arguments or arguments[0] not in COMMANDS or arguments[0] == "controller":
+        return arguments
+    spelled_out = getattr(_module(arguments[0]), "spelled_out", list)
+    return list(spelled_out(arguments))
 
 
 def _module(command: str) -> ModuleType:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kit.codec import from_json, to_json
-from kit.errors import Refusal, TrueupError
+from kit.errors import Refusal
 from reconciler.cli import exits
 from reconciler.cli.client import add_connection_options, fetch
 from reconciler.cli.output import Page, print_json, print_page
-from reconciler.cli.source_tree import findings_text
+from reconciler.cli.source_tree import commit_named, findings_text, open_clone
 from reconciler.core.normalise import parse_size
 from reconciler.core.preview import Asked, PlanDocument, wording
 from reconciler.core.preview.document import RollOut
@@ -27,7 +27,6 @@ from reconciler.core.preview.imagined import ImaginedFleet, imagined
 from reconciler.core.preview.markdown import markdown
 from reconciler.core.revisions import DEFAULT_RULES, OnError, Rules, Source
 from reconciler.git.judge import Judged, judge, reader_for
-from reconciler.git.objects import ObjectStore
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
 from reconciler.vault import resolve_offline
@@ -36,6 +35,7 @@ DESCRIPTION = """\
 What a commit would change, restart and interrupt, and what it still needs to be confirmed. Without a controller it
 is planned on an imagined fleet; --against live asks the controller. For example: trueup plan origin/main..HEAD"""
 MEMORY = "8Gi"
+MAKE = "make a plan"
 
 
 def register(subparsers: Any) -> None:
@@ -101,8 +101,9 @@ def plan_offline(
 ) -> PlanDocument:
     """`base` and `head` are anything that names a commit; no `base`: from nothing. `Refusal` ("usage") otherwise."""
     source = Source("main", "default", "default", str(repository), path=path, rules=rules)
-    objects = _open(repository)
-    base_commit, head_commit = _commit(objects, base) if base else "", _commit(objects, head)
+    objects = open_clone(repository, MAKE)
+    base_commit = commit_named(objects, base, MAKE) if base else ""
+    head_commit = commit_named(objects, head, MAKE)
     reader = reader_for(source, objects, resolve_offline)
     before = judge(source, objects, reader, head=base_commit, base="") if base else None
     after = judge(source, objects, reader, head=head_commit, base=base_commit, signatures=signatures)
@@ -111,8 +112,9 @@ def plan_offline(
 
 def plan_live(args: argparse.Namespace, *, base: str, head: str) -> PlanDocument:
     """The names are resolved here; the controller is asked about commit ids."""
-    objects = _open(args.repo)
-    query = {"source": args.source, "head": _commit(objects, head), "base": _commit(objects, base) if base else ""}
+    objects = open_clone(args.repo, MAKE)
+    query = {"source": args.source, "head": commit_named(objects, head, MAKE), "base": ""}
+    query["base"] = commit_named(objects, base, MAKE) if base else ""
     return from_json(PlanDocument, fetch(args, "/v1/plan", query))
 
 
@@ -168,27 +170,8 @@ def _fleet(args: argparse.Namespace) -> ImaginedFleet | None:
         memory_bytes = parse_size(args.memory or MEMORY)
     except (ValueError, KeyError) as error:
         why = f"--memory {args.memory} is not a size like 512Mi or 8Gi"
-        raise Refusal("make a plan", why, fix="write the unit: Mi or Gi", code="usage") from error
+        raise Refusal(MAKE, why, fix="write the unit: Mi or Gi", code="usage") from error
     return ImaginedFleet(1 if args.nodes is None else args.nodes, memory_bytes)
-
-
-def _open(repository: Path) -> ObjectStore:
-    try:
-        return ObjectStore(repository)
-    except TrueupError as error:
-        raise _not_usable(error) from error
-
-
-def _commit(objects: ObjectStore, name: str) -> str:
-    try:
-        return objects.resolve(name)
-    except TrueupError as error:
-        raise _not_usable(error) from error
-
-
-def _not_usable(error: TrueupError) -> Refusal:
-    fix = "name a local clone with --repo, and commits that are in it"
-    return Refusal("make a plan", f"{error.attempted}: {error.why}", fix=fix, code="usage")
 
 
 def _asked(source: Source, judged: Judged) -> Asked:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kit.errors import Refusal
+from kit.errors import Refusal, TrueupError
 from kit.plain_text import clean, counted
 from reconciler.cli.output import print_json
 from reconciler.core.cross_checks import Assembled, assemble
@@ -22,6 +22,7 @@ from reconciler.core.findings import Finding, errors
 from reconciler.core.language.documents import ParsedFile, parse_file
 from reconciler.core.manifest import read_files
 from reconciler.core.yaml_reader import FILE_BYTES_MAX, file_too_large
+from reconciler.git.objects import ObjectStore
 from reconciler.git.tree_walk import DEPTH_MAX, ENTRIES_MAX, is_manifest
 from reconciler.vault import resolve_offline
 
@@ -40,6 +41,27 @@ def read_folder(folder: Path, scope: Scope) -> Assembled:
 def manifests(folder: Path, findings: list[Finding]) -> Iterator[Path]:
     """The manifest files below a folder, and what is wrong with names and links."""
     return _manifests(folder, folder, 0, [0], findings)
+
+
+def open_clone(repository: Path, attempted: str) -> ObjectStore:
+    """A local clone, to be read by object id."""
+    try:
+        return ObjectStore(repository)
+    except TrueupError as error:
+        raise _not_usable(error, attempted) from error
+
+
+def commit_named(objects: ObjectStore, name: str, attempted: str) -> str:
+    """The id of what a person names: a branch, HEAD~1, an abbreviation. `Refusal` ("usage") when there is none."""
+    try:
+        return objects.resolve(name)
+    except TrueupError as error:
+        raise _not_usable(error, attempted) from error
+
+
+def _not_usable(error: TrueupError, attempted: str) -> Refusal:
+    fix = "name a local clone with --repo, and commits that are in it"
+    return Refusal(attempted, f"{error.attempted}: {error.why}", fix=fix, code="usage")
 
 
 def findings_text(findings: Iterable[Finding]) -> str:

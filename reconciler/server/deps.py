@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kit.clock import Clock, SystemClock
 from kit.wire import EdgeReport, Enrolment, NodeReport
 from reconciler.core.acts import Act, Order
+from reconciler.core.history import HistoryPage, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.ports import Doc, EventLog, Views
 from reconciler.server.limits import Limits
@@ -31,6 +32,12 @@ class PlanCommit(Protocol):
     """`reconciler.planning`: what a commit of the source's clone would do now."""
 
     async def __call__(self, base: str, head: str) -> PlanDocument: ...
+
+
+class ReadHistory(Protocol):
+    """`reconciler.revision_history`: the commits of a source's branch and what became of each."""
+
+    async def __call__(self, wanted: Wanted) -> HistoryPage: ...
 
 
 async def nothing_heard() -> Mapping[str, float]:
@@ -72,6 +79,8 @@ class Deps:
     leases: Callable[[], Awaitable[Sequence[Any]]] = no_leases
     """Dataclasses of lease, holder, epoch, since, held and trouble."""
     plan: Mapping[str, PlanCommit] = field(default_factory=dict)
+    """By source."""
+    history: Mapping[str, ReadHistory] = field(default_factory=dict)
     """By source."""
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)

@@ -16,19 +16,17 @@ from kit.codec import to_json
 from reconciler.core.difference import VIEWS, difference
 from reconciler.core.event_filter import is_event_type
 from reconciler.core.explanation import Ambiguous, NothingFound
-from reconciler.core.moments import parse_time
 from reconciler.core.past import Past, chosen, shown, views_for, with_states
 from reconciler.core.views import PROJECTIONS
 from reconciler.ports import EventFilter
 from reconciler.server.deps import Deps
 from reconciler.server.moments import event_at, last_at_or_before
 from reconciler.server.problems import Problem
-from reconciler.server.requests import known_query, query_int, query_words
+from reconciler.server.requests import known_query, query_int, query_text, query_time, query_words
 
 STATE_ROWS_MAX = 20_000
 """Of each view; a row is about 1 KB."""
 PAGE_EVENTS = 5000
-TEXT_CHARS_MAX = 1024
 _COMMIT_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 _TEXTS = ("aggregate_id", "command_id", "org_id", "source_id", "path", "correlation_id")
 
@@ -65,9 +63,9 @@ class History:
     async def state(self, request: web.Request) -> web.Response:
         """The rows as they were right after that moment."""
         known_query(request, "at", "of")
-        of = _text(request, "of")
+        of = query_text(request, "of")
         head = await self._deps.log.head()
-        event_id = await event_at(self._deps.log, _text(request, "at") or "now", head.last_event_id)
+        event_id = await event_at(self._deps.log, query_text(request, "at") or "now", head.last_event_id)
         async with self._one_at_a_time:
             past = Past(views_for(of))
             await self._fold(past, event_id)
@@ -77,9 +75,9 @@ class History:
     async def difference(self, request: web.Request) -> web.Response:
         """What changed from one moment to the other; the older one is first, however they are given."""
         known_query(request, "from", "to", "of")
-        log, of = self._deps.log, _text(request, "of")
+        log, of = self._deps.log, query_text(request, "of")
         head = await log.head()
-        ends = [await event_at(log, _text(request, name) or "now", head.last_event_id) for name in ("from", "to")]
+        ends = [await event_at(log, query_text(request, name) or "now", head.last_event_id) for name in ("from", "to")]
         older, newer = sorted(ends)
         async with self._one_at_a_time:
             past = Past(set(views_for(of)) & set(VIEWS))
@@ -109,9 +107,9 @@ class History:
         """after, upto: from event ids and times, whichever is narrower."""
         after, before = query_int(request, "after", 0), query_int(request, "before", last_event_id + 1)
         upto = min(before - 1, last_event_id)
-        if since := _time(request, "since"):
+        if since := query_time(request, "since"):
             after = max(after, await self._last_before(since, last_event_id))
-        if until := _time(request, "until"):
+        if until := query_time(request, "until"):
             upto = min(upto, await last_at_or_before(self._deps.log, until, last_event_id))
         return after, upto
 
@@ -149,7 +147,7 @@ def _is_of(kind: str, label: str, of: str) -> bool:
 
 
 def event_filter(request: web.Request) -> EventFilter:
-    commit = _text(request, "commit").lower()
+    commit = query_text(request, "commit").lower()
     if commit and not _COMMIT_PREFIX.fullmatch(commit):
         raise Problem("invalid_argument", f"commit={commit[:80]!r} is not 4 to 64 hex digits")
     event_types = query_words(request, "event_type")
@@ -163,23 +161,8 @@ def event_filter(request: web.Request) -> EventFilter:
         aggregate_types=query_words(request, "aggregate_type"),
         event_types=event_types,
         commit=commit,
-        actor=_text(request, "actor"),
+        actor=query_text(request, "actor"),
         causation_id=query_int(request, "causation_id", 0),
         newest=newest == "true",
-        **{name: _text(request, name) for name in _TEXTS},
+        **{name: query_text(request, name) for name in _TEXTS},
     )
-
-
-def _text(request: web.Request, name: str) -> str:
-    text = str(request.query.get(name, ""))
-    if len(text) > TEXT_CHARS_MAX or "\x00" in text:
-        raise Problem("invalid_argument", f"{name}= is too long or has a NUL in it")
-    return text
-
-
-def _time(request: web.Request, name: str) -> str:
-    text = _text(request, name)
-    time = parse_time(text) if text else ""
-    if time is None:
-        raise Problem("invalid_argument", f"{name}={text[:40]!r} is not a time like 2026-01-31T10:00:00Z")
-    return time

@@ -1,5 +1,5 @@
 """What operators read: the views, the status, the reason why. And the two questions of a load balancer. What they ask
-about the past is in `reconciler.server.history`.
+about the past is in `reconciler.server.history`, and about commits in `commits`.
 
 Called through `reconciler.server.routes`. Reads come from the views; only `why` touches the log.
 `min_event_id` asks for read-your-writes and gets 504 projection_timeout when the projections do not come that far.
@@ -18,6 +18,7 @@ from kit.errors import TrueupError
 from reconciler.core.explanation import Ambiguous, NothingFound
 from reconciler.core.views import PROJECTIONS
 from reconciler.ports import ViewSnapshot
+from reconciler.server.commits import Commits
 from reconciler.server.deps import Deps
 from reconciler.server.history import History
 from reconciler.server.hub import Hub
@@ -41,6 +42,7 @@ class Reads:
         self._pulse = pulse
         self._hooks = hooks
         self.history = History(deps)
+        self.commits = Commits(deps)
 
     async def healthz(self, request: web.Request) -> web.Response:
         """This process answers. Nothing more: a database that is down is no reason to restart it."""

@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from reconciler.core.moments import parse_time
 from reconciler.server.limits import Limits
 from reconciler.server.problems import Problem
 
 EVENT_ID_MAX = (1 << 63) - 1
+TEXT_CHARS_MAX = 1024
 
 
 async def read_body(request: web.Request, limits: Limits) -> bytes:
@@ -63,6 +65,22 @@ def query_int(request: web.Request, name: str, default: int, *, lowest: int = 0,
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and lowest <= int(text) <= highest):
         raise Problem("invalid_argument", f"{name}={text[:40]!r} is not a whole number from {lowest} to {highest}")
     return int(text)
+
+
+def query_text(request: web.Request, name: str) -> str:
+    text = str(request.query.get(name, ""))
+    if len(text) > TEXT_CHARS_MAX or "\x00" in text:
+        raise Problem("invalid_argument", f"{name}= is too long or has a NUL in it")
+    return text
+
+
+def query_time(request: web.Request, name: str) -> str:
+    """As it is written in the log, "" when it is not given."""
+    text = query_text(request, name)
+    time = parse_time(text) if text else ""
+    if time is None:
+        raise Problem("invalid_argument", f"{name}={text[:40]!r} is not a time like 2026-01-31T10:00:00Z")
+    return time
 
 
 def query_words(request: web.Request, name: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stre
         Route("GET", "/v1/status", operator, reads.status),
         Route("GET", "/v1/why", operator, reads.why),
         Route("GET", "/v1/plan", operator, reads.plan),
+        Route("GET", "/v1/log", operator, reads.commits.log),
         Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
         Route("POST", "/v1/sources/{source}/look", operator, sources.look),
         Route("POST", "/v1/sources/{source}/webhook", frozenset({"webhook"}), sources.webhook, prove=sources.prove),

@@ -71,6 +71,8 @@ def answer_schema(path: str, status: str = "200") -> dict[str, Any]:
         ("/v1/views/{view}", ""),
         ("/v1/views/{view}/{key}", ""),
         ("/v1/status", ""),
+        ("/v1/log", ""),
+        ("/v1/log", "?source=main&from=aaaaaaa&limit=3"),
         ("/v1/why", "?resource=app/site"),
         ("/v1/why", "?resource=node-a"),
     ],

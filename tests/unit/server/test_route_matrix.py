@@ -36,6 +36,7 @@ EXPECTED = {
     "GET /v1/state": OPERATOR,
     "GET /v1/diff": OPERATOR,
     "GET /v1/plan": OPERATOR,
+    "GET /v1/log": OPERATOR,
     "GET /v1/stream": ANY_STREAM,
     "POST /v1/sources/{source}/look": OPERATOR,
     "POST /v1/sources/{source}/webhook": {"webhook-own"},

@@ -16,6 +16,7 @@ from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, NodeReport
 from reconciler.core.acts import Act, Order
 from reconciler.core.events import NewEvent
+from reconciler.core.history import Deployments, Entry, FailedDeployment, HistoryPage, Onward, Told, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.handlers.acts import ActHandlers, Done
 from reconciler.ids import UlidIds
@@ -83,6 +84,37 @@ def empty_plan(base: str, head: str) -> PlanDocument:
     return PlanDocument("main", head, base, base, "ann", "a change", "live", 1, True, True, "nothing changes")
 
 
+def an_entry(**more: Any) -> Entry:
+    """A commit that failed; everything that an entry can say is said."""
+    finding = {"path": "a.yaml", "line": 1, "column": 1, "pointer": "", "code": "c", "message": "m", "fix": ""}
+    told: dict[str, Any] = {
+        "commit": "a" * 40,
+        "parent": "b" * 40,
+        "author": "Ann <ann@example.org>",
+        "at": "2026-01-01T00:00:00Z",
+        "subject": "Add the site",
+        "pull_request": "#12",
+        "brought": 2,
+        "came_with": "",
+        "outcome": "failed",
+        "superseded_by": "",
+        "was": "",
+        "message": "app/site: it broke",
+        "seconds": None,
+        "base": "b" * 40,
+        "counts": {"created": 1, "updated": 0},
+        "changes": ({"verb": "create", "resource_id": "o/p/prod/site/app/site", "path": "a.yaml", "line": 1},),
+        "changes_omitted": 0,
+        "findings": ({**finding, "severity": "warning"},),
+        "findings_omitted": 0,
+        "held": ("app prod/app/shop: b.yaml:2:3 no such field",),
+        "signers": ("ann",),
+        "deployments": Deployments(1, failed=1, failures=(FailedDeployment("d-1", "o/p/prod/site/app/site", "x"),)),
+        "events": (Told(9, "revision.applied", "2026-01-01T00:00:00.000Z"),),
+    }
+    return Entry(**{**told, **more})
+
+
 def token_of(role: Role, name: str) -> str:
     return make_token(KEY, role, name)
 
@@ -127,6 +159,10 @@ async def serving(
         await world.handle("plan", (base, head))
         return empty_plan(base, head)
 
+    async def history(wanted: Wanted) -> HistoryPage:
+        await world.handle("history", wanted)
+        return HistoryPage("main", "a" * 40, "a" * 40, "log-1", 1, (an_entry(),), Onward("b" * 40, ""))
+
     async def quarantined() -> list[Any]:
         return []
 
@@ -140,6 +176,7 @@ async def serving(
         look=looked_at,
         token_key=KEY,
         plan={"main": plan},
+        history={"main": history},
         webhook_secrets=lambda source: world.webhook_secrets.get(source, ()),
         limits=bounds,
     )
