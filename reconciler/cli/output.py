@@ -40,6 +40,7 @@ _STYLES: Mapping[str, str] = {
     "held": "yellow", "held_back": "yellow", "draining": "yellow", "disabled": "yellow",
     "rolling": "yellow", "waiting": "yellow", "retained": "yellow", "stopping": "yellow", "refused": "yellow",
     "booting": "yellow", "preparing": "yellow", "allocated": "yellow", "unready": "yellow",
+    "recorded": "dim", "superseded": "dim", "seen": "yellow",
     "failing": "bold red", "failed": "bold red", "offline": "bold red", "removed": "dim",
 }  # fmt: skip
 """Words that carry a colour on a terminal. Elsewhere the word says it all."""

@@ -16,8 +16,8 @@ Doc = Mapping[str, Any]
 
 DESCRIPTION = """\
 Why is it as it is? RESOURCE is an app, route, volume, secret or environment by its name or by more of its identity
-(site, app/site, prod/site/route/site, volume/notes-data), an instance id, a node, or a commit. Things that are gone
-are explained from the log."""
+(site, app/site, prod/site/route/site, volume/notes-data), an instance id, a node, a commit, or an event as '#1234'.
+Things that are gone are explained from the log."""
 
 
 def register(subparsers: Any) -> None:

@@ -22,8 +22,8 @@ from reconciler.core.trailers import CONFIRM_DELETE
 Doc = Mapping[str, Any]
 
 _RANK: Sequence[Verdict] = (
-    "held", "failing", "offline", "waiting", "held_back", "removed", "rolling", "stopping", "retained", "refused",
-    "converged",
+    "superseded", "held", "failing", "offline", "waiting", "held_back", "removed", "rolling", "stopping", "retained",
+    "refused", "converged", "recorded",
 )  # fmt: skip
 _FINDINGS_SHOWN = 5
 

@@ -7,6 +7,7 @@ is meant and the others are offered. An instance, a commit and a deployment's re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,12 @@ def resource_subject(resource_id: ResourceId) -> Subject:
     return Subject(resource_id.kind, str(resource_id), resource_id.short)
 
 
+def event_subject(text: str) -> Subject | None:
+    """#1234 or event/1234. Digits alone may be a commit."""
+    found = re.fullmatch(r"(?:#|event/)([1-9][0-9]{0,17})", text.strip())
+    return Subject("event", found[1], f"event #{found[1]}") if found else None
+
+
 def find(text: str, rows: Rows, gone: Iterable[Event] = ()) -> Found | Ambiguous | NothingFound:
     """`gone`: events of things that have no row any more; they are looked at only when no row answers."""
     text = text.strip().strip("/")
@@ -39,7 +46,7 @@ def find(text: str, rows: Rows, gone: Iterable[Event] = ()) -> Found | Ambiguous
     return NothingFound(
         f"nothing is or was called {text!r}{reason}",
         "name an app, route, volume, secret or environment (site, app/site, prod/site/route/site), an instance, "
-        "a node or a commit; `trueup status` lists them",
+        "a node, a commit, or an event as #1234; `trueup status` and `trueup log` list them",
     )
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reconciler.core import explain_commits as commits
 from reconciler.core import explain_differences as differ
-from reconciler.core.explain_history import cause_text, finding_text, held_text, name_of, status_text
+from reconciler.core.explain_history import cause_text, held_text, name_of, sentence, status_text
 from reconciler.core.explain_text import plural, size, spec_summary
 from reconciler.core.explanation import Desired, Difference, Evidence, Explanation, Fact, Observed, Subject, Verdict
 
@@ -163,25 +164,23 @@ def node_state(row: Doc) -> str:
 
 def _revision(subject: Subject, evidence: Evidence) -> Explanation:
     row = evidence.rows["revisions"][subject.id]
-    findings = row.get("findings") or ()
-    found = []
-    if row["status"] == "refused":
-        lines = tuple(_finding_line(each) for each in findings)
-        message = f"the commit was refused as a whole, because of {plural(len(findings), 'finding')}"
-        found.append(Difference("refused", "revision_refused", message, "mend them in a new commit", lines))
-    for held in row.get("held") or () if row["status"] != "refused" else ():
-        lines = tuple(_finding_line(each) for each in held["findings"])
+    found = commits.differences_of(row)
+    for held in row.get("held") or () if row["status"] not in ("refused", "superseded") else ():
+        lines = tuple(commits.finding_line(each) for each in held["findings"])
         message = f"applied except {held_text(held)}"
         found.append(Difference("held_back", "held_back", message, "mend them in a new commit", lines))
     changed = [each["resource_id"] for each in row.get("changes") or ()]
-    for resource_id in changed:
+    for resource_id in changed if row["status"] != "superseded" else ():
         resource = evidence.row("resources", resource_id)
         if resource is not None and resource["kind"] in ("app", "route", "volume"):
             each = tell(Subject(resource["kind"], resource_id, name_of(resource_id)), evidence)
             found += [one for one in each.differences if one.verdict not in ("refused", "held_back")]
     facts = [
-        Fact(each["verb"], f"{name_of(each['resource_id'])} ({each['path']}:{each['line']})")
-        for each in row.get("changes") or ()
+        *commits.facts_of(row),
+        *(
+            Fact(each["verb"], f"{name_of(each['resource_id'])} ({each['path']}:{each['line']})")
+            for each in row.get("changes") or ()
+        ),
     ]
     base = row.get("base", "")[:12] or "nothing"
     wanted = f"{plural(len(changed), 'change')} on top of {base}"
@@ -197,9 +196,10 @@ def _revision(subject: Subject, evidence: Evidence) -> Explanation:
     return _verdict(subject, True, desired, found, headline, (), facts)
 
 
-def _finding_line(finding: Doc) -> str:
-    fix = f" - {finding['fix']}" if finding.get("fix") else ""
-    return f"{finding_text(finding)}{fix}"
+def _event(subject: Subject, evidence: Evidence) -> Explanation:
+    event = next(each for each in evidence.events if str(each.event_id) == subject.id)
+    facts, desired = tuple(commits.event_facts(event, evidence)), commits.event_desired(event, evidence)
+    return Explanation(subject, True, "recorded", sentence(event), desired, facts=facts)
 
 
 def _gone(subject: Subject, evidence: Evidence, facts: Sequence[Fact] = ()) -> Explanation:
@@ -316,4 +316,5 @@ _TELLERS: Mapping[str, Callable[[Subject, Evidence], Explanation]] = {
     "instance": _instance,
     "node": _node,
     "revision": _revision,
+    "event": _event,
 }

@@ -12,7 +12,7 @@ from reconciler.core.events import Event
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """view -> key -> document, as in a ViewSnapshot."""
 
-SubjectKind = Literal["app", "route", "volume", "secret", "environment", "instance", "node", "revision"]
+SubjectKind = Literal["app", "route", "volume", "secret", "environment", "instance", "node", "revision", "event"]
 
 Verdict = Literal[
     "held",
@@ -26,17 +26,21 @@ Verdict = Literal[
     "retained",
     "stopping",
     "removed",
+    "superseded",
+    "recorded",
 ]
 """`held`: an operator keeps it from following Git, or a node from its work. `converged`: what is there is what is
 wanted. `rolling`: on the way. `waiting`: cannot be placed. `failing`: it was tried and does not work. `offline`: the
 node is silent. `held_back`: the applied commit left it as it was, because of errors that are its app's own. `refused`:
 as the last good commit says, but a newer one was refused. `retained`: the manifest is gone, the thing is kept.
-`stopping`: on the way out. `removed`: gone."""
+`stopping`: on the way out. `removed`: gone. `superseded`: a commit that another one took the place of. `recorded`: of
+an event, which is what it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """`id` is a resource_id, an instance_id, a node_id or SOURCE@COMMIT. `label` is what people call it."""
+    """`id` is a resource_id, an instance_id, a node_id, SOURCE@COMMIT or the number of an event. `label` is what people
+    call it."""
 
     kind: SubjectKind
     id: str

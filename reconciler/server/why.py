@@ -12,7 +12,7 @@ from typing import Any
 from reconciler.core.events import Event
 from reconciler.core.explain import explain
 from reconciler.core.explain_differences import app_of
-from reconciler.core.explain_names import Found, find
+from reconciler.core.explain_names import Found, event_subject, find
 from reconciler.core.explanation import Ambiguous, Evidence, Explanation, NothingFound, Subject
 from reconciler.core.model import KINDS, ResourceId
 from reconciler.ports import EventFilter, EventLog, ViewSnapshot
@@ -21,12 +21,18 @@ PAGE_EVENTS = 1000
 EVENTS_PER_READ_MAX = 5000
 INSTANCES_MAX = 50
 DEPLOYMENTS_MAX = 3
+_ON_THE_WAY = frozenset({"revision.seen", "revision.validated", "revision.planned"})
+"""Steps of a commit that say nothing of one resource."""
+ANSWERS_MAX = 10
+"""How far the way from an answer to what it answers is followed."""
 
 
 async def explain_resource(
     log: EventLog, snapshot: ViewSnapshot, heartbeat_ages_s: Mapping[str, float], text: str
 ) -> Explanation | Ambiguous | NothingFound:
     """`snapshot`: all views."""
+    if (event := event_subject(text)) is not None:
+        return await _explain_event(log, snapshot, event)
     found = find(text, snapshot.rows)
     if isinstance(found, NothingFound):
         found = find(text, snapshot.rows, await _departures(log, text))
@@ -35,6 +41,26 @@ async def explain_resource(
     events = await _events_of(log, snapshot, found.subject)
     evidence = Evidence(snapshot.rows, events, heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
     return explain(found.subject, evidence, found.see_also)
+
+
+async def _explain_event(log: EventLog, snapshot: ViewSnapshot, subject: Subject) -> Explanation | NothingFound:
+    """With what it answers, back to the first, and with what became of the commit that it follows from."""
+    number, events = int(subject.id), list[Event]()
+    while number and len(events) < ANSWERS_MAX:
+        found = await log.read(number - 1, limit=1)
+        if not found or found[0].event_id != number:
+            break
+        events.append(found[0])
+        number = found[0].cause.causation_id
+    if not events:
+        return NothingFound(
+            f"there is no event #{subject.id}", f"the log ends at event {(await log.head()).last_event_id}"
+        )
+    cause, gathered = events[0].cause, {event.event_id: event for event in events}
+    if cause.commit:
+        _add(gathered, await _aggregate(log, "revision", f"{cause.source_id}@{cause.commit}"))
+    ordered = [gathered[event_id] for event_id in sorted(gathered)]
+    return explain(subject, Evidence(snapshot.rows, ordered, {}, snapshot.log_id, snapshot.event_id))
 
 
 async def _departures(log: EventLog, text: str) -> list[Event]:
@@ -116,6 +142,8 @@ async def _add_origin_of_instance(log: EventLog, gathered: dict[int, Event], ins
 def _concerns(event: Event, resource_id: str) -> bool:
     """A revision that names the resource among its changes, or an event about it."""
     payload = event.payload
+    if event.event_type in _ON_THE_WAY:
+        return False
     if event.aggregate_type == "revision":
         changes = payload.get("changes")
         if any(each["app"] == str(ResourceId.parse(resource_id).owner) for each in payload.get("held") or ()):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from kit.codec import from_json, to_json
@@ -9,7 +13,22 @@ from reconciler.core.events import Event
 from reconciler.core.explain_history import step
 from reconciler.core.explanation import Ambiguous, Explanation, NothingFound
 from tests.unit.cli.asking import World
-from tests.unit.cli.story import BAD, BEN, DATA, GOOD, KEYS, LATER, PROD, ROUTE, ROUTE_SPEC, SITE, app_spec, git
+from tests.unit.cli.story import (
+    ADA,
+    BAD,
+    BEN,
+    DATA,
+    GOOD,
+    KEYS,
+    LATER,
+    PROD,
+    ROUTE,
+    ROUTE_SPEC,
+    SITE,
+    app_spec,
+    git,
+    scheduler,
+)
 
 ROLLING_PAGE = """\
 prod/app/site: failing
@@ -264,3 +283,73 @@ async def test_a_route_of_an_app_that_is_gone() -> None:
     await world.story.begin()
     await world.story.declare(ROUTE, ROUTE_SPEC, "apps/site.yaml", 30)
     assert (await world.explain("route/site")).differences[0].code == "app_missing"
+
+
+async def revision_event(world: World, commit: str, what: str, told: Mapping[str, Any], cause_commit: str = "") -> None:
+    payload = {"source_id": "main", "commit": commit, **told}
+    await world.story.event("revision", f"main@{commit}", what, payload, git(cause_commit or commit, BEN))
+
+
+async def test_a_commit_that_failed_says_why_and_how_to_go_back() -> None:
+    world = World()
+    await world.story.site()
+    told = {"reason": "deployment_failed", "message": "app/site: it broke", "seconds": 61.5, "deployments": []}
+    await revision_event(world, GOOD, "failed", told)
+    answer = await world.explain(GOOD)
+    assert (answer.verdict, answer.differences[0].code) == ("failing", "revision_failed")
+    assert "app/site: it broke" in answer.differences[0].message
+    assert f"git revert {GOOD[:12]}" in answer.differences[0].fix
+
+
+async def test_a_commit_that_was_superseded_says_by_which_and_not_what_others_do() -> None:
+    world = World()
+    await world.story.site()
+    await world.story.status("i-0002", "node-b", "failed", "process_exited", "panic")
+    told = {"author": BEN, "subject": "More", "by": LATER, "was": "applied"}
+    await revision_event(world, GOOD, "superseded", told, LATER)
+    answer = await world.explain(GOOD)
+    assert (answer.verdict, [each.code for each in answer.differences]) == ("superseded", ["revision_superseded"])
+    assert answer.differences[0].message == f"commit {LATER[:12]} took its place; it was applied"
+
+
+async def test_a_commit_that_was_only_seen_changes_nothing_yet() -> None:
+    world = World()
+    await world.story.site()
+    about = {"base": GOOD, "author": BEN, "subject": "More (#12)", "commits": 3, "pull_request": "#12"}
+    await revision_event(world, BAD, "seen", about)
+    answer = await world.explain(BAD)
+    assert (answer.verdict, answer.differences[0].code) == ("rolling", "revision_seen")
+    assert [(each.name, each.value) for each in answer.facts] == [
+        ("pull request", "#12 as its message says"),
+        ("commits", "3 since what was applied, this one included"),
+    ]
+
+
+async def test_an_event_leads_to_its_commit_its_author_and_what_became_of_it() -> None:
+    world = World()
+    await world.story.site()
+    number = next(each.event_id for each in world.log.events if each.event_type == "app.created")
+    answer = await world.explain(f"#{number}")
+    assert (answer.verdict, answer.headline) == ("recorded", "prod/app/site created")
+    assert answer.desired is not None
+    place = (answer.desired.commit, answer.desired.author, answer.desired.path, answer.desired.line)
+    assert place == (GOOD, ADA, "apps/site.yaml", 3)
+    facts = {each.name: each.value for each in answer.facts}
+    assert (facts["event"], facts["became"]) == (f"app.created of {SITE}, its number 1", "applied")
+    assert [each.type for each in answer.history] == ["revision.applied", "app.created"]
+    assert (await world.explain(f"event/{number}")).subject == answer.subject
+
+
+async def test_an_event_that_no_commit_asked_for_names_its_actor_and_what_it_answers() -> None:
+    world = World()
+    await world.story.site()
+    first = world.log.events[1]
+    cause = replace(scheduler(), commit="", source_id="", correlation_id="", causation_id=first.event_id)
+    payload = {"node_id": "node-a", "state": "offline", "reason": "no heartbeat"}
+    number = await world.story.event("node", "node-a", "state_changed", payload, cause)
+    answer = await world.explain(f"#{number}")
+    facts = {each.name: each.value for each in answer.facts}
+    assert answer.desired is None and facts["actor"] == "scheduler (system)"
+    assert facts["answers"].startswith(f"#{first.event_id}: node node-a enrolled")
+    gone = await world.answer("#999")
+    assert isinstance(gone, NothingFound) and gone.message == "there is no event #999"
