@@ -32,11 +32,13 @@ from reconciler.core.quota_words import parse_limits
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.clone import BareClone
+from reconciler.git.notes import Notes, PushedNotes
 from reconciler.git.signers_file import SignersFile
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.leadership import Leadership
 from reconciler.planning import Planning
+from reconciler.revision_history import RevisionHistory
 from reconciler.secret_delivery import SecretDelivery
 from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
@@ -51,6 +53,7 @@ from reconciler.tasks.expiry import Expiry
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.head_export import HeadExport
 from reconciler.tasks.nodes import NodeWatch
+from reconciler.tasks.notes import NotesLoop
 from reconciler.tasks.projector import Projector
 from reconciler.tasks.scheduler import Scheduler
 from reconciler.vault import Vault
@@ -197,6 +200,18 @@ class Controller:
             rng,
             signers=_signers(settings.signers),
         )
+        reading = self._planning.reading
+        self._history = RevisionHistory(self._source, clone, store.log, store.views, lambda: self._git.fetched, reading)
+        self._notes = NotesLoop(
+            source_id=self._source.source_id,
+            history=self._history,
+            notes=Notes(clone.path),
+            log=store.log,
+            views=store.views,
+            clock=clock,
+            rng=rng,
+            pushed=PushedNotes(clone.notes_path, clone.url, clone.git) if settings.push_notes else None,
+        )
         self._heads = self._head_export()
         self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
 
@@ -212,6 +227,7 @@ class Controller:
             "scheduler": self._led("scheduler", self._scheduler.run),
             "nodes": self._led("nodes", self._nodes.run),
             "acts": self._led("acts", self._expiry.run),
+            "notes": self._noting(),
         }
         loops |= self._forge_loops()
         if (heads := self._heads) is not None:
@@ -259,6 +275,13 @@ class Controller:
             standby=standby,
             trouble=trouble,
         ).run
+
+    def _noting(self) -> Loop:
+        """Every controller notes in its own clone; one of them pushes."""
+        if self._notes.pushed is None:
+            return self._notes.run
+        lease = f"notes/{self._source.source_id}"
+        return self._led(lease, self._notes.lead, standby=self._notes.run, trouble=lambda: self._notes.trouble)
 
     def _head_export(self) -> HeadExport | None:
         path, interval_s = self._settings.head_export, self._settings.head_export_interval_s
@@ -309,6 +332,7 @@ class Controller:
             leases=self._store.leases.rows,
             lags_s=self._store.views.lags_s,
             plan={self._source.source_id: self._planning.document},
+            history={self._source.source_id: self._history.page},
             clock=self._clock,
         )
 

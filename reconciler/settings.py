@@ -91,6 +91,10 @@ class ControllerSettings:
         "TOML file that says who may sign commits (docs/SIGNERS.md); without it signatures are not looked at",
         default=None,
     )
+    push_notes: bool = setting(
+        "push the notes about commits (refs/notes/trueup) to the repository; its credentials have to allow that",
+        default=False,
+    )
     on_error: OnError = setting(
         "what an error that is one app's own does: hold-app (the rest of the commit is applied) or refuse-commit",
         default="hold-app",

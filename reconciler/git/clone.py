@@ -33,7 +33,8 @@ class BareClone:
         self._branch = check_branch(source.branch)
         self._folder = state / "git"
         self.path = self._folder / f"{check_source_id(source.source_id)}.git"
-        self._git = GitProgram(self._folder)
+        self.notes_path = self.path.with_suffix(".notes")
+        self.git = GitProgram(self._folder)
 
     async def open(self) -> None:
         """Makes the clone if it is not there or cannot be opened."""
@@ -46,7 +47,7 @@ class BareClone:
         options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--quiet"]
         refspec = f"+refs/heads/{self._branch}:{FETCHED}"
         arguments = [f"--git-dir={self.path}", "fetch", *options, "--", self.url, refspec]
-        await self._git.run(attempted, arguments, timeout_s=timeout_s)
+        await self.git.run(attempted, arguments, timeout_s=timeout_s)
         return await asyncio.to_thread(self._fetched)
 
     async def renew(self) -> None:
@@ -62,7 +63,7 @@ class BareClone:
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._git.prepare()
+        self.git.prepare()
         if self.path.exists() and not self._is_sound():
             self._put_aside()
         if not self.path.exists():

@@ -1,0 +1,96 @@
+"""The loop that notes on each commit what became of it: real repository, clone and Postgres."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from kit.clock import SystemClock
+from kit.errors import Transient
+from reconciler.git.notes import NOTES, Notes, PushedNotes
+from reconciler.tasks.notes import NotesLoop
+from tests.integration.git.repository import Repository
+from tests.integration.tasks.controller import Controller
+from tests.integration.tasks.followed import Followed, follow, site
+from tests.integration.tasks.test_revisions import BAD, break_instances
+
+
+@pytest.fixture
+async def followed(controller: Controller, tmp_path: Path) -> Followed:
+    await controller.enrol("node-a")
+    return follow(Repository(tmp_path / "repository"), controller, tmp_path / "state")
+
+
+def loop_of(followed: Followed, *, push: bool = False) -> NotesLoop:
+    clone, store = followed.sync.clone, followed.controller.store
+    pushed = PushedNotes(clone.notes_path, clone.url, clone.git) if push else None
+    notes, clock = Notes(clone.path), SystemClock()
+    return NotesLoop("main", followed.history, notes, store.log, store.views, clock, random.Random(1), pushed)
+
+
+async def test_each_commit_is_noted_as_what_became_of_it(followed: Followed) -> None:
+    loop = loop_of(followed)
+    good = await followed.pushed(site("a"), message="begin (#3)")
+    await loop.step()
+    assert (loop.notes.read(good) or "").startswith("trueup: applied\nsource: main\n")
+    await followed.controller.settle()
+    passed = followed.repository.commit({"README": "x"})
+    broken = await followed.pushed(site("b"))
+    await break_instances(followed, "b")
+    refused = await followed.pushed(site("b", more=BAD))
+    await loop.step()
+    told = {commit: (loop.notes.read(commit) or "").splitlines() for commit in (good, passed, broken, refused)}
+    assert told[good][0] == "trueup: converged"
+    assert "pull request, as the message says: #3" in told[good] and "changes: 2 created" in told[good]
+    assert "deployments: 1 deployment: 1 succeeded" in told[good]
+    assert any(line.startswith("seconds to converge: ") for line in told[good])
+    assert told[passed][:4] == [
+        "trueup: superseded", "source: main", f"superseded by: {broken}", "was: not looked at by itself",
+    ]  # fmt: skip
+    assert told[broken][0] == "trueup: failed" and any(line.startswith("why: prod/app/site") for line in told[broken])
+    assert told[refused][0] == "trueup: refused" and any("replicaz" in line for line in told[refused])
+    tip = followed.repository.git(f"--git-dir={followed.sync.clone.path}", "rev-parse", NOTES)
+    await loop_of(followed).step()
+    assert followed.repository.git(f"--git-dir={followed.sync.clone.path}", "rev-parse", NOTES) == tip, "once"
+
+
+async def test_a_commit_that_is_only_seen_is_not_noted(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> None:
+        raise Transient("read it", "not now")
+
+    monkeypatch.setattr(type(followed.sync), "_judge", fails)
+    commit = followed.repository.commit(site())
+    with pytest.raises(Transient):
+        await followed.look()
+    loop = loop_of(followed)
+    await loop.step()
+    assert await followed.told(commit) == ["seen"] and loop.notes.read(commit) is None
+
+
+async def test_notes_are_pushed_only_where_that_is_asked_for(followed: Followed) -> None:
+    commit = await followed.pushed(site())
+    await loop_of(followed).step(push=True)
+    assert followed.repository.git("for-each-ref", NOTES) == ""
+    await loop_of(followed, push=True).step()
+    assert followed.repository.git("for-each-ref", NOTES) == "", "who does not hold the lease does not push"
+    await loop_of(followed, push=True).step(push=True)
+    assert followed.repository.git("notes", "--ref=trueup", "show", commit).startswith("trueup: applied")
+
+
+async def test_a_remote_that_takes_no_notes_holds_up_none_in_the_clone(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.tasks.notes.BATCH_MAX", 1)
+    followed.repository.git("config", "receive.hideRefs", "refs/notes")
+    loop = loop_of(followed, push=True)
+    commits = []
+    for digit in "abc":
+        commits.append(await followed.pushed(site(digit)))
+        with pytest.raises(Transient):
+            await loop.step(push=True)
+    assert all(loop.notes.read(commit) for commit in commits)
+    followed.repository.git("config", "--unset", "receive.hideRefs")
+    await loop.step(push=True)
+    assert len(followed.repository.git("notes", "--ref=trueup", "list").splitlines()) == 3
