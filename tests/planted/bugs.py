@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 STORE = "tests/integration/store"
 MIRROR = "tests/properties/test_mirror_equals_views.py"
 JOINING = "tests/properties/test_joining.py"
+TASKS = "tests/integration/tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,5 +421,54 @@ BUGS = (
         "APPEND_COMMANDS_MAX = 40_960",
         "APPEND_COMMANDS_MAX = 4_096",
         "tests/unit/decide/test_large_commits.py::test_the_largest_first_commit",
+    ),
+    Bug(
+        "commits",
+        "a commit is told as seen only after it was judged",
+        "reconciler/tasks/git_sync.py",
+        "telling = asyncio.ensure_future(self._tell_seen(seen))",
+        "telling = asyncio.ensure_future(self._judge(seen.commit, seen.base))",
+        f"{TASKS}/test_revisions.py::test_a_commit_is_seen_although_judging_it_does_not_end",
+    ),
+    Bug(
+        "commits",
+        "a commit that converged is superseded all the same",
+        "reconciler/core/revision_steps.py",
+        'OPEN = frozenset({"seen",',
+        'OPEN = frozenset({"converged", "seen",',
+        f"{TASKS}/test_revisions.py::test_commits_between_two_heads_and_a_refused_head_are_told_that_they_are_over",
+    ),
+    Bug(
+        "commits",
+        "a push of very many commits is very many events",
+        "reconciler/core/decide/git/steps.py",
+        "in revision.passed_over.commits[: SUPERSEDED_MAX - len(told)]:",
+        "in revision.passed_over.commits:",
+        f"{TASKS}/test_revisions.py::test_a_push_of_very_many_commits_tells_the_newest_and_counts_the_others",
+    ),
+    Bug(
+        "commits",
+        "what a merge brought counts as the branch's own",
+        "reconciler/git/history.py",
+        "walker.simplify_first_parent()",
+        "pass",
+        f"{TASKS}/test_history.py::test_a_commit_of_a_merged_branch_names_the_merge",
+    ),
+    Bug(
+        "commits",
+        "a commit is late while an operator holds it back",
+        "reconciler/core/scheduler/convergence.py",
+        "frozenset(open_ones - held)",
+        "frozenset(open_ones)",
+        "tests/unit/scheduler/test_deployments.py"
+        "::test_time_in_which_an_operator_holds_it_back_does_not_make_a_revision_late",
+    ),
+    Bug(
+        "commits",
+        "a note overwrites what others have pushed",
+        "reconciler/git/notes.py",
+        'f"{NOTES}:{NOTES}"]',
+        'f"+{NOTES}:{NOTES}"]',
+        "tests/integration/git/test_notes.py::test_a_push_that_somebody_was_faster_than_is_made_anew",
     ),
 )
