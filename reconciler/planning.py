@@ -1,7 +1,7 @@
 """Plans of commits against the live fleet: for GET /v1/plan and for pull requests. Changes nothing.
 
-One `Planning` per source, made by `reconciler.bootstrap`. The commit has to be in the source's clone already; it is
-read by object id, judged as `reconciler.tasks.git_sync` judges, and previewed on one snapshot of the views, all in a
+One `Planning` per source, made by `reconciler.followed_sources`. The commit has to be in the source's clone already; it
+is read by object id, judged as `reconciler.tasks.git_sync` judges, and previewed on one snapshot of the views, all in a
 worker thread. One plan of a source is made at a time; a caller who cannot wait, or whose plan takes too long, is told
 `Transient` ("plan_busy", "plan_timeout") and may ask again.
 
@@ -29,7 +29,7 @@ from reconciler.core.views import PROJECTIONS
 from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
-from reconciler.git.judge import Judged, judge, rows_of
+from reconciler.git.judge import Judged, is_rebound, judge, rows_of
 from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
 from reconciler.ports import Views, ViewSnapshot
@@ -112,6 +112,7 @@ class Planning:
                 held=held,
                 blamed=blamed,
                 signatures=signatures,
+                rebound=is_rebound(self.source, row),
             )
             against = _against(self.source, judged, snapshot) if left else {}
             if not against.keys() - blamed.keys():

@@ -32,7 +32,7 @@ def _table(**moves: str) -> Transitions:
 
 
 # A registered source is looked at. Registering it anew, with another address say, changes nothing about that.
-SOURCE: Transitions = _table(new="active", active="active")
+SOURCE: Transitions = _table(new="active", active="active removed", removed="active")
 
 # refused -> applied once what stood against it is gone (a guard was lifted) -> converged. After a rewrite of the branch
 # a commit may be looked at anew, and be applied again or refused.
@@ -117,7 +117,7 @@ BACKUP: Transitions = _table(**_WORK, succeeded="pruned", pruned="")
 RESTORE: Transitions = _table(**_WORK, succeeded="")
 
 LIFECYCLES = (
-    Lifecycle("source", "source.registered", SOURCE),
+    Lifecycle("source", "source.registered, .removed", SOURCE),
     Lifecycle("revision", "revision.refused, .applied, .converged", REVISION),
     Lifecycle("release", "derived from the deployments of its app", RELEASE),
     Lifecycle("deployment", "deployment.created, .status_changed", DEPLOYMENT),

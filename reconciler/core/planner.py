@@ -140,6 +140,7 @@ def revision_of(
             Signature(each.commit, each.signer, each.kind, each.fingerprint) for each in signatures[:SIGNERS_MAX]
         ),
         signers_omitted=max(0, len(signatures) - SIGNERS_MAX),
+        takes_over=source.takes_over,
     )
 
 

@@ -55,6 +55,12 @@ class Source:
     path: str = ""
     accepted_rewrite: str = ""
     rules: Rules = DEFAULT_RULES
+    takes_over: tuple[str, ...] = ()
+
+    @property
+    def binding(self) -> dict[str, str]:
+        """Which of a commit's manifests count, and for whom. With another one the same commit means something else."""
+        return {"org": self.org, "project": self.project, "path": self.path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,9 @@ class Signature:
 @dataclass(frozen=True, slots=True)
 class RevisionApplied:
     """All of a commit, planned and guarded, except for apps that are held back. `base`: the commit that was applied
-    before, "" for none. `findings`: warnings only. `released`: apps that the base held back and this commit does not.
-    `signers`: of its commits, newest first, at most SIGNERS_MAX."""
+    before, "" for none; the commit itself when the source is bound anew. `findings`: warnings only. `released`: apps
+    that the base held back and this commit does not. `signers`: of its commits, newest first, at most SIGNERS_MAX.
+    `takes_over`: as the source has it."""
 
     command_id: str
     cause: Cause
@@ -123,6 +130,7 @@ class RevisionApplied:
     released: tuple[str, ...] = ()
     signers: tuple[Signature, ...] = ()
     signers_omitted: int = 0
+    takes_over: tuple[str, ...] = ()
 
     @property
     def revision_id(self) -> str:
