@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.core.explain_history import finding_text, held_text, name_of
@@ -22,7 +21,7 @@ from reconciler.ports import Doc
 class Followed:
     """What this controller knows of its own sources, and `leases` of everybody's."""
 
-    troubles: Mapping[str, str] = MappingProxyType({})
+    troubles: Mapping[str, str] = field(default_factory=dict)
     leases: Sequence[Any] = ()
     fetch_ages_s: Mapping[str, float | None] | None = None
     """None: nothing is known of who follows what."""

@@ -108,6 +108,11 @@ class Site:
         rows = await self.rows("SELECT key, doc->'origin'->>'source_id' AS owner FROM view_resources")
         return {row["key"]: row["owner"] for row in rows}
 
+    async def until_resources(self, wanted: set[str]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while set(await self.resources()) != wanted:
+                await asyncio.sleep(0.1)
+
     async def claims(self) -> dict[str, str]:
         rows = await self.rows("SELECT key, owner FROM claims WHERE kind = 'resource'")
         return {row["key"]: row["owner"] for row in rows}

@@ -165,8 +165,7 @@ async def test_another_folder_becomes_what_that_folder_says_without_a_push(site:
         await site.until_applied("shop", commit)
     async with site.controller(site.table("shop", project="shop", path="b")):
         new = "acme/shop/prod/new/app/new"
-        await site.until_source("shop", lambda each: each["path"] == "b" and each["resources"] == 4)
-        assert set(await site.resources()) == {*IDS, new} - {"acme/shop/prod/site/route/r"}, "the volume is retained"
+        await site.until_resources({*IDS, new} - {"acme/shop/prod/site/route/r"})
         assert len(await site.events("deployment.created")) == 2, "the app of both folders did not restart"
         (retained,) = await site.events("volume.retained")
         assert retained["aggregate_id"].endswith("volume/data")

@@ -45,8 +45,9 @@ def test_a_resource_that_another_source_takes_over_is_that_ones() -> None:
     created, moved = as_log([route("created"), new_event("route.moved")])
     claims.apply(created)
     claims.apply(replace(moved, cause=replace(moved.cause, source_id="other")))
-    owners = {f"{kind}:{key}": claim.owner for (kind, key), claim in claims.held.items()}
-    assert owners == {f"resource:{ROUTE}": "other", "hostname:www.example.org:443": ROUTE}
+    owners = {(kind, key): claim.owner for (kind, key), claim in claims.held.items()}
+    assert owners["resource", ROUTE] == "other"
+    assert owners["hostname", "www.example.org:443"] == ROUTE
 
 
 def test_a_host_name_is_handed_over_whatever_comes_first_in_the_command() -> None:
