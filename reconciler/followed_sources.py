@@ -21,6 +21,7 @@ from reconciler.core.commands import Fence
 from reconciler.core.decide.source_removal import Removal
 from reconciler.core.quota_words import parse_limits
 from reconciler.core.secret_file import ResolveSecret
+from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.clone import BareClone, Fetching, kept_clones
 from reconciler.git.signers_file import SignersFile
 from reconciler.git.turns import FetchTurns
@@ -56,7 +57,9 @@ class Surroundings:
 class FollowedSource:
     """One source. `lead` and `follow` are what runs with and without its lease."""
 
-    def __init__(self, settings: SourceSettings, around: Surroundings, turns: FetchTurns) -> None:
+    def __init__(
+        self, settings: SourceSettings, around: Surroundings, turns: FetchTurns, readings: ReadingTurns
+    ) -> None:
         self.source = settings.source
         self.name = settings.name
         self._settings = settings
@@ -76,8 +79,11 @@ class FollowedSource:
             rng=around.rng,
             interval_s=settings.poll_interval_s,
             signers=_signers(settings.signers),
+            readings=readings,
         )
-        self.planning = Planning(self.source, self.clone, around.resolve, around.views, self.sync.signatures)
+        self.planning = Planning(
+            self.source, self.clone, around.resolve, around.views, self.sync.signatures, readings=readings
+        )
         self.forge = SourceForge(
             settings.forge,
             self.source,
@@ -88,6 +94,7 @@ class FollowedSource:
             around.clock,
             around.rng,
             signers=_signers(settings.signers),
+            readings=readings,
         )
 
     async def lead(self, stop: asyncio.Event, fence: Fence) -> None:
@@ -136,9 +143,9 @@ class FollowedSources:
     """All of them, by name."""
 
     def __init__(self, settings: Iterable[SourceSettings], around: Surroundings) -> None:
-        turns = FetchTurns()
+        turns, readings = FetchTurns(), ReadingTurns()
         self._around = around
-        self._by_name = {each.name: FollowedSource(each, around, turns) for each in settings}
+        self._by_name = {each.name: FollowedSource(each, around, turns, readings) for each in settings}
 
     def __iter__(self) -> Iterator[FollowedSource]:
         return iter(self._by_name.values())

@@ -29,6 +29,7 @@ from reconciler.core.views import PROJECTIONS
 from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
+from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.judge import Judged, is_rebound, judge, rows_of
 from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
@@ -61,6 +62,7 @@ class Planning:
     views: Views
     signatures: Callable[[], SignatureCheck | None] = lambda: None
     reading: ReadingProcess = field(default_factory=ReadingProcess)
+    readings: ReadingTurns = field(default_factory=ReadingTurns)
     _bounded: BoundedSource | None = None
     _free: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -88,7 +90,8 @@ class Planning:
 
     async def _document(self, base: str, head: str) -> PlanDocument:
         snapshot = await self.views.snapshot(PROJECTIONS)
-        return await asyncio.to_thread(self._plan, snapshot, base, head)
+        async with self.readings.turn(self.reading):
+            return await asyncio.to_thread(self._plan, snapshot, base, head)
 
     def _plan(self, snapshot: ViewSnapshot, base: str, head: str) -> PlanDocument:
         bounded = self._read_with()

@@ -54,6 +54,7 @@ from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
+from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.clone import BareClone
 from reconciler.git.judge import Judged, is_rebound, judge, rows_of
 from reconciler.git.signatures import SignatureCheck
@@ -104,6 +105,7 @@ class GitSync:
     signers: SignersFile | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
     reading: ReadingProcess = field(default_factory=ReadingProcess)
+    readings: ReadingTurns = field(default_factory=ReadingTurns)
     trouble: str = ""
     fetched: str = ""
     fetched_at_s: float | None = None
@@ -228,7 +230,8 @@ class GitSync:
     async def _judge(self, head: str, applied: str, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
         try:
-            judged = await asyncio.to_thread(self._judge_now, head, applied, snapshot.rows["resources"], blamed)
+            async with self.readings.turn(self.reading):
+                judged = await asyncio.to_thread(self._judge_now, head, applied, snapshot.rows["resources"], blamed)
         except Transient as error:
             await self._reading_failed(error)
             raise

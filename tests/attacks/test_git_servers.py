@@ -82,7 +82,7 @@ async def test_a_token_lets_in_and_stands_in_one_private_file(
     assert set(https.seen) == {f"{USER}:{TOKEN}"}
     holders = [path for path in (tmp_path / "state").rglob("*") if path.is_file() and TOKEN in path.read_text("latin1")]
     assert [path.name for path in holders] == ["credentials"]
-    assert holders[0].stat().st_mode & 0o777 == 0o600
+    assert {path.stat().st_mode & 0o777 for path in holders[0].parent.iterdir()} == {0o600}
     assert holders[0].parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -175,6 +175,9 @@ async def test_two_sources_of_one_host_never_share_a_token(https: HttpsServer, t
     with pytest.raises(Transient, match="asks for credentials"):
         await fetched(stranger)
     assert len(https.seen) == before
+    folder = tmp_path / "state" / "git"
+    assert TOKEN in (folder / "main.access" / "credentials").read_text()
+    assert (folder / "other.access" / "credentials").read_text() == ""
 
 
 async def test_a_pack_that_stalls_is_cut_off(https: HttpsServer, tmp_path: Path) -> None:
