@@ -17,7 +17,7 @@ import errno
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +28,23 @@ from kit.errors import Bug, Transient
 from kit.files import write_atomically
 from reconciler import keys
 from reconciler.core.commands import Fence
-from reconciler.core.quota_words import parse_limits
-from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
-from reconciler.git.clone import BareClone
-from reconciler.git.notes import Notes, PushedNotes
-from reconciler.git.signers_file import SignersFile
+from reconciler.followed_sources import FollowedSource, FollowedSources, Surroundings
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.leadership import Leadership
-from reconciler.planning import Planning
-from reconciler.revision_history import RevisionHistory
 from reconciler.secret_delivery import SecretDelivery
 from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
 from reconciler.server.deps import Deps
 from reconciler.server.deps import Handlers as Writes
 from reconciler.settings import ControllerSettings
-from reconciler.source_forge import SourceForge
 from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, open_store
 from reconciler.tasks.expiry import Expiry
-from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.head_export import HeadExport
 from reconciler.tasks.nodes import NodeWatch
-from reconciler.tasks.notes import NotesLoop
 from reconciler.tasks.projector import Projector
 from reconciler.tasks.scheduler import Scheduler
 from reconciler.vault import Vault
@@ -62,7 +53,6 @@ Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 START_BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
 DRAIN_SHARE = 0.8
 """Of the time that a stop may take: for the loops to end by themselves, so that their leases can still be released."""
-REGISTER_BACKOFF = Backoff(first_s=0.5, cap_s=15.0)
 _log = logs.get("controller")
 
 
@@ -89,7 +79,7 @@ async def _run(settings: ControllerSettings, vault: Vault, token_key: bytes, sto
             HttpServer(build_app(controller.deps()), settings.listen_host, settings.listen_port) as server,
         ):
             controller.publish(server.url)
-            _log.info("ready", url=server.url, recipient=vault.recipient, repository=settings.repository)
+            _log.info("ready", url=server.url, recipient=vault.recipient, sources=len(settings.followed))
             await asyncio.wait((asyncio.ensure_future(stop.wait()), watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
                 watch.result()
@@ -151,17 +141,6 @@ class Controller:
         self._clock = clock
         self._rng = rng
         self._key = token_key
-        self._source = Source(
-            source_id=settings.source,
-            org=settings.org,
-            project=settings.project,
-            url=settings.repository,
-            branch=settings.branch,
-            path=settings.path,
-            accepted_rewrite=settings.accepted_rewrite,
-            rules=settings.rules,
-        )
-        clone = BareClone(settings.state, self._source)
         self._handlers = Handlers(store.log, store.views, ids, clock)
         self._projector = Projector(store.log, store.writer, sorted(PROJECTIONS), clock, rng)
         self._scheduler = Scheduler(store.log, store.views, self._handlers, ids, clock, rng)
@@ -174,46 +153,12 @@ class Controller:
             offline_after_s=settings.node_offline_after_s,
         )
         self._expiry = Expiry(self._handlers, store.views, clock, rng)
-        self._git = GitSync(
-            source=self._source,
-            clone=clone,
-            resolve=vault.resolve,
-            log=store.log,
-            views=store.views,
-            see=self._handlers.see_revision,
-            submit=self._handlers.submit_revision,
-            refuse=self._handlers.refuse_revision,
-            clock=clock,
-            rng=rng,
-            interval_s=settings.poll_interval_s,
-            signers=_signers(settings.signers),
+        around = Surroundings(
+            settings.state, vault.resolve, store.log, store.views, self._handlers, store.leases, token_key, clock, rng
         )
-        self._planning = Planning(self._source, clone, vault.resolve, store.views, self._git.signatures)
-        self._forge = SourceForge(
-            settings.source_forge,
-            self._source,
-            clone,
-            store.log,
-            store.views,
-            token_key,
-            clock,
-            rng,
-            signers=_signers(settings.signers),
-        )
-        reading = self._planning.reading
-        self._history = RevisionHistory(self._source, clone, store.log, store.views, lambda: self._git.fetched, reading)
-        self._notes = NotesLoop(
-            source_id=self._source.source_id,
-            history=self._history,
-            notes=Notes(clone.path),
-            log=store.log,
-            views=store.views,
-            clock=clock,
-            rng=rng,
-            pushed=PushedNotes(clone.notes_path, clone.url, clone.git) if settings.push_notes else None,
-        )
+        self._sources = FollowedSources(settings.followed, around)
         self._heads = self._head_export()
-        self._delivery = SecretDelivery(vault, {self._source.source_id: clone}, self._git.refresh)
+        self._delivery = SecretDelivery(vault, self._sources.clones, self._sources.refresh)
 
     @contextlib.asynccontextmanager
     async def loops(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -221,15 +166,12 @@ class Controller:
         stop = asyncio.Event()
         loops: dict[str, Loop] = {
             "projector": self._projector.run,
-            "git sync": self._led(
-                f"git/{self._source.source_id}", self._sync, standby=self._git.follow, trouble=lambda: self._git.trouble
-            ),
             "scheduler": self._led("scheduler", self._scheduler.run),
             "nodes": self._led("nodes", self._nodes.run),
             "acts": self._led("acts", self._expiry.run),
-            "notes": self._noting(),
         }
-        loops |= self._forge_loops()
+        for each in self._sources:
+            loops |= self._followed(each)
         if (heads := self._heads) is not None:
             loops["heads"] = self._led("heads", heads.run, trouble=lambda: heads.trouble)
         tasks = {asyncio.create_task(loop(stop), name=name) for name, loop in loops.items()}
@@ -244,17 +186,23 @@ class Controller:
                 task.cancel()
             await asyncio.gather(watch, *tasks, return_exceptions=True)
             self._delivery.close()
-            self._planning.close()
-            await self._forge.close()
+            await self._sources.close()
 
-    def _forge_loops(self) -> dict[str, Loop]:
-        source_id, pulls, statuses = self._source.source_id, self._forge.pulls, self._forge.statuses
-        if pulls is None or statuses is None:
-            return {}
-        return {
-            "pull requests": self._led(f"pulls/{source_id}", pulls.run, trouble=lambda: pulls.trouble),
-            "commit statuses": self._led(f"statuses/{source_id}", statuses.run, trouble=lambda: statuses.trouble),
+    def _followed(self, each: FollowedSource) -> dict[str, Loop]:
+        """A source's loops by their leases."""
+        pulls, statuses = each.forge.pulls, each.forge.statuses
+        loops = {
+            f"git/{each.name}": self._led(
+                f"git/{each.name}", each.lead, standby=each.sync.follow, trouble=lambda: each.trouble
+            ),
+            f"notes/{each.name}": self._noting(each),
         }
+        if pulls is not None:
+            loops[f"pulls/{each.name}"] = self._led(f"pulls/{each.name}", pulls.run, trouble=lambda: pulls.trouble)
+        if statuses is not None:
+            lease = f"statuses/{each.name}"
+            loops[lease] = self._led(lease, statuses.run, trouble=lambda: statuses.trouble)
+        return loops
 
     def _led(
         self,
@@ -276,12 +224,12 @@ class Controller:
             trouble=trouble,
         ).run
 
-    def _noting(self) -> Loop:
+    def _noting(self, each: FollowedSource) -> Loop:
         """Every controller notes in its own clone; one of them pushes."""
-        if self._notes.pushed is None:
-            return self._notes.run
-        lease = f"notes/{self._source.source_id}"
-        return self._led(lease, self._notes.lead, standby=self._notes.run, trouble=lambda: self._notes.trouble)
+        notes = each.notes
+        if notes.pushed is None:
+            return notes.run
+        return self._led(f"notes/{each.name}", notes.lead, standby=notes.run, trouble=lambda: notes.trouble)
 
     def _head_export(self) -> HeadExport | None:
         path, interval_s = self._settings.head_export, self._settings.head_export_interval_s
@@ -289,25 +237,6 @@ class Controller:
             return None
         key_file = self._settings.head_key_file or self._settings.state / keys.HEAD_KEY
         return HeadExport(self._store.head_exporter(path, key_file).export, self._rng, interval_s=interval_s)
-
-    async def _sync(self, stop: asyncio.Event, fence: Fence) -> None:
-        """A source that cannot be registered now is tried again; what it holds is read after that."""
-        failures = 0
-        while not stop.is_set():
-            try:
-                await self._handlers.register_source(self._source)
-                await self._set_quotas()
-                await self._git.run(stop, fence)
-            except Transient as error:
-                failures += 1
-                _log.warning("source not registered", source=self._source.source_id, why=str(error))
-                await self._clock.sleep(REGISTER_BACKOFF.delay_s(failures, self._rng))
-
-    async def _set_quotas(self) -> None:
-        """As the settings of the controller that follows the source say."""
-        org, project = self._source.org, self._source.project
-        await self._handlers.set_quota(org, parse_limits(self._settings.org_quota))
-        await self._handlers.set_quota(f"{org}/{project}", parse_limits(self._settings.project_quota))
 
     def deps(self) -> Deps:
         return Deps(
@@ -319,50 +248,30 @@ class Controller:
                 record_node_report=self._handlers.record_node_report,
                 record_edge_report=self._handlers.record_edge_report,
                 act=self._handlers.act,
+                remove_source=self._sources.remove,
             ),
             checkpoints=self._store.views.checkpoints,
             secret_for=self._delivery.seal_for,
             quarantined=self._store.views.quarantined,
-            look=self._look,
-            webhook_secrets=self._webhook_secrets,
+            look=self._sources.look,
+            webhook_secrets=self._sources.webhook_secrets,
             token_key=self._key,
-            source_troubles=self._troubles,
-            commits_behind=lambda: {self._source.source_id: self._git.behind},
+            source_troubles=self._sources.troubles,
+            source_fetch_ages_s=self._sources.fetch_ages_s,
+            commits_behind=self._sources.behind,
             heartbeat_ages_s=self._store.heartbeats.ages_s,
             leases=self._store.leases.rows,
             lags_s=self._store.views.lags_s,
-            plan={self._source.source_id: self._planning.document},
-            history={self._source.source_id: self._history.page},
+            plan=self._sources.plans(),
+            history=self._sources.histories(),
             clock=self._clock,
         )
-
-    def _troubles(self) -> dict[str, str]:
-        return {self._source.source_id: self._git.trouble} if self._git.trouble else {}
-
-    async def _look(self, source: str) -> bool:
-        if source != self._source.source_id:
-            return False
-        self._git.look()
-        self._forge.look()
-        return True
-
-    def _webhook_secrets(self, source: str) -> Sequence[bytes]:
-        return self._forge.webhook_secrets_now() if source == self._source.source_id else ()
 
     def publish(self, url: str) -> None:
         """What the command line on this host needs to reach this controller."""
         token = make_token(self._key, "operator", "local")
         write_atomically(self._settings.state / keys.OPERATOR_TOKEN, token.encode())
         write_atomically(self._settings.state / keys.CONTROLLER_URL, url.encode(), mode=0o644)
-
-
-def _signers(path: Path | None) -> SignersFile | None:
-    """Read once here, so that a wrong file stops the start and not the first commit."""
-    if path is None:
-        return None
-    file = SignersFile(path)
-    file.trust()
-    return file
 
 
 async def _first_to_end(tasks: set[asyncio.Task[None]]) -> None:

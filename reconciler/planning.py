@@ -1,7 +1,7 @@
 """Plans of commits against the live fleet: for GET /v1/plan and for pull requests. Changes nothing.
 
-One `Planning` per source, made by `reconciler.bootstrap`. The commit has to be in the source's clone already; it is
-read by object id, judged as `reconciler.tasks.git_sync` judges, and previewed on one snapshot of the views, all in a
+One `Planning` per source, made by `reconciler.followed_sources`. The commit has to be in the source's clone already; it
+is read by object id, judged as `reconciler.tasks.git_sync` judges, and previewed on one snapshot of the views, all in a
 worker thread. One plan of a source is made at a time; a caller who cannot wait, or whose plan takes too long, is told
 `Transient` ("plan_busy", "plan_timeout") and may ask again.
 
@@ -29,7 +29,8 @@ from reconciler.core.views import PROJECTIONS
 from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
-from reconciler.git.judge import Judged, judge, rows_of
+from reconciler.git.bounded.turns import ReadingTurns
+from reconciler.git.judge import Judged, is_rebound, judge, rows_of
 from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
 from reconciler.ports import Views, ViewSnapshot
@@ -61,6 +62,7 @@ class Planning:
     views: Views
     signatures: Callable[[], SignatureCheck | None] = lambda: None
     reading: ReadingProcess = field(default_factory=ReadingProcess)
+    readings: ReadingTurns = field(default_factory=ReadingTurns)
     _bounded: BoundedSource | None = None
     _free: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -88,7 +90,8 @@ class Planning:
 
     async def _document(self, base: str, head: str) -> PlanDocument:
         snapshot = await self.views.snapshot(PROJECTIONS)
-        return await asyncio.to_thread(self._plan, snapshot, base, head)
+        async with self.readings.turn(self.reading):
+            return await asyncio.to_thread(self._plan, snapshot, base, head)
 
     def _plan(self, snapshot: ViewSnapshot, base: str, head: str) -> PlanDocument:
         bounded = self._read_with()
@@ -112,6 +115,7 @@ class Planning:
                 held=held,
                 blamed=blamed,
                 signatures=signatures,
+                rebound=is_rebound(self.source, row),
             )
             against = _against(self.source, judged, snapshot) if left else {}
             if not against.keys() - blamed.keys():

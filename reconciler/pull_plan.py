@@ -20,6 +20,7 @@ from reconciler.core.findings import Finding, ordered
 from reconciler.core.preview import PlanDocument, RenderedPlan
 from reconciler.core.preview.markdown import rendered
 from reconciler.core.revisions import Source
+from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.pull_clone import PullClone
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile, Trust
@@ -35,14 +36,27 @@ class PullPlan:
     """`clone` has both commits. `signers`: a file of its own, not shared with another task. For one task at a time."""
 
     def __init__(
-        self, source: Source, clone: PullClone, views: Views, clock: Clock, signers: SignersFile | None = None
+        self,
+        source: Source,
+        clone: PullClone,
+        views: Views,
+        clock: Clock,
+        signers: SignersFile | None = None,
+        readings: ReadingTurns | None = None,
     ) -> None:
         self._clone = clone
         self._clock = clock
         self._signers = signers
         self._check: SignatureCheck | None = None
         self._renewals = clone.renewals
-        self._planning = Planning(source, clone, resolve_offline, views, signatures=lambda: self._check)
+        self._planning = Planning(
+            source,
+            clone,
+            resolve_offline,
+            views,
+            signatures=lambda: self._check,
+            readings=readings or ReadingTurns(),
+        )
 
     async def __call__(self, base_commit: str, head_commit: str) -> RenderedPlan:
         trust = await asyncio.to_thread(self._trust, head_commit)

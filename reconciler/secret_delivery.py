@@ -8,7 +8,7 @@ thread. Nothing of it is kept or logged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from kit.errors import Refusal, Transient, TrueupError
 from reconciler.core.model import ResourceId
@@ -21,15 +21,18 @@ from reconciler.vault import Vault
 
 
 class SecretDelivery:
-    """`clones`: source name -> its clone. Blobs are looked for in the source that declared the secret's app. `refresh`
-    returns after the next fetch."""
+    """`clones`: all there are now; a blob's name is its content's digest, so it does not matter where it is found.
+    `refresh` returns after the next fetch of the source that declared the instance's app."""
 
     def __init__(
-        self, vault: Vault, clones: dict[str, BareClone], refresh: Callable[[], Awaitable[None]] | None = None
+        self,
+        vault: Vault,
+        clones: Callable[[], Iterable[BareClone]],
+        refresh: Callable[[Doc], Awaitable[None]] | None = None,
     ) -> None:
         self._vault = vault
         self._reading = ReadingProcess()
-        self._clones = {name: RemoteObjects(self._reading, clone.path) for name, clone in clones.items()}
+        self._clones = clones
         self._refresh = refresh
 
     def close(self) -> None:
@@ -43,7 +46,7 @@ class SecretDelivery:
             if self._refresh is None:
                 raise
         # Another controller applied the commit, and this one's clone may not have it yet.
-        await self._refresh()
+        await self._refresh(instance)
         return await asyncio.to_thread(self._seal_for, instance, node)
 
     def _seal_for(self, instance: Doc, node: Doc) -> bytes:
@@ -51,9 +54,10 @@ class SecretDelivery:
         return self._vault.seal(self._vault.secret_file(values), node["seal_recipient"])
 
     def _values(self, secret: ResourceId, blob: str) -> dict[str, bytes]:
-        for clone in self._clones.values():
+        for clone in self._clones():
             try:
-                return self._vault.values(SecretManifest(secret, clone.sealed(blob, secret), blob))
+                sealed = RemoteObjects(self._reading, clone.path).sealed(blob, secret)
+                return self._vault.values(SecretManifest(secret, sealed, blob))
             except (KeyError, Refusal, Transient):
                 continue
         raise Refusal(

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_args
 
 from kit import logs
-from kit.settings import setting
-from reconciler.core.quota_words import parse_limits
-from reconciler.core.revisions import DEFAULT_RULES, OnError, Rules
-from reconciler.forges.settings import KINDS, ForgeSettings
+from kit.settings import setting, tables
+from reconciler.core.revisions import DEFAULT_RULES, OnError
+from reconciler.forges.settings import ForgeSettings, check_interval, check_kind
+from reconciler.source_settings import (
+    SourceSettings,
+    check_count,
+    check_name,
+    check_on_error,
+    check_quota,
+    check_share,
+    disagreements,
+)
+
+SOURCES_MAX = 500
+_OF_ONE_SOURCE = (
+    *("source", "branch", "path", "accepted_rewrite", "signers", "org", "project", "org_quota", "project_quota"),
+    *("on_error", "deletions_max", "deletions_share", "poll_interval_s", "webhook_secret_file", "forge"),
+    *("forge_api_url", "forge_repository", "forge_token_file", "forge_ca_file", "forge_user", "forge_context"),
+    *("forge_link", "forge_poll_interval_s", "push_notes"),
+)
+"""What belongs into the tables where there are tables."""
 
 
 def _check_listen(value: str) -> str:
@@ -18,47 +35,22 @@ def _check_listen(value: str) -> str:
     return "" if host and port.isdigit() and int(port) < 65536 else f"expected ADDRESS:PORT, found {value!r}"
 
 
-def _check_interval(value: float) -> str:
-    return "" if 0.2 <= value <= 86400 else f"expected between 200ms and 24h, found {value} s"
-
-
 def _check_ttl(value: float) -> str:
     return "" if 1 <= value <= 600 else f"expected between 1s and 10m, found {value} s"
-
-
-def _check_forge(value: str) -> str:
-    return "" if value in ("", *KINDS) else f"expected one of {', '.join(KINDS)}, found {value!r}; Forgejo is gitea"
 
 
 def _check_log_format(value: str) -> str:
     return "" if value in ("auto", "json", "text") else f"expected auto, json or text, found {value!r}"
 
 
-def _check_on_error(value: str) -> str:
-    return "" if value in get_args(OnError) else f"expected {' or '.join(get_args(OnError))}, found {value!r}"
-
-
-def _check_count(value: int) -> str:
-    return "" if 0 <= value <= 1_000_000 else f"expected between 0 and 1000000, found {value}"
-
-
-def _check_share(value: float) -> str:
-    return "" if 0 <= value <= 1 else f"expected between 0 and 1, found {value}"
-
-
-def _check_quota(value: str) -> str:
-    try:
-        parse_limits(value)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
     """The trueup controller: follows a Git repository, keeps the event log, schedules, serves agents and edges."""
 
-    repository: str = setting("the Git repository to follow: a path, or a file://, https:// or ssh:// URL")
+    repository: str = setting(
+        "the Git repository to follow: a path, or a file://, https:// or ssh:// URL; for several: docs/SOURCES.md",
+        default="",
+    )
     state: Path = setting("folder for the clone, keys and the embedded database", default=Path(".state"))
     listen: str = setting("ADDRESS:PORT of the HTTP interface", default="[::1]:7340", check=_check_listen)
     database_url: str = setting("any PostgreSQL >= 15; empty: an embedded one in the state folder", default="")
@@ -74,7 +66,7 @@ class ControllerSettings:
         "folder (or file) that the database's host cannot rewrite: the signed head of the log is added there",
         default=None,
     )
-    head_export_interval_s: float = setting("how often, when it has moved", default=300.0, check=_check_interval)
+    head_export_interval_s: float = setting("how often, when it has moved", default=300.0, check=check_interval)
     head_key_file: Path | None = setting(
         "Ed25519 key in PEM that signs exported heads (default: head.key in the state folder)", default=None
     )
@@ -82,7 +74,7 @@ class ControllerSettings:
     lease_ttl_s: float = setting(
         "another controller takes over when this one was not heard for so long", default=15.0, check=_check_ttl
     )
-    start_timeout_s: float = setting("how long to wait for Postgres at start", default=60.0, check=_check_interval)
+    start_timeout_s: float = setting("how long to wait for Postgres at start", default=60.0, check=check_interval)
     source: str = setting("name of the source", default="main")
     branch: str = setting("branch to follow", default="main")
     path: str = setting("folder of the repository that holds the manifests; empty: the whole", default="")
@@ -98,31 +90,31 @@ class ControllerSettings:
     on_error: OnError = setting(
         "what an error that is one app's own does: hold-app (the rest of the commit is applied) or refuse-commit",
         default="hold-app",
-        check=_check_on_error,
+        check=check_on_error,
     )
     deletions_max: int = setting(
         "a commit that deletes more resources, and a larger share, has to say how many",
         default=DEFAULT_RULES.deletions_max,
-        check=_check_count,
+        check=check_count,
     )
     deletions_share: float = setting(
         "the share of all resources for that, from 0 to 1",
         default=DEFAULT_RULES.deletions_share,
-        check=_check_share,
+        check=check_share,
     )
-    org: str = setting("organisation that the source declares for", default="default")
-    project: str = setting("project that the source declares for", default="default")
+    org: str = setting("organisation that the source declares for", default="default", check=check_name)
+    project: str = setting("project that the source declares for", default="default", check=check_name)
     org_quota: str = setting(
         "what the organisation may have: instances=100,memory=64Gi,routes=..,volumes=..,volumeSize=..; empty: no limit",
         default="",
-        check=_check_quota,
+        check=check_quota,
     )
-    project_quota: str = setting("the same for the project", default="", check=_check_quota)
-    poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=_check_interval)
+    project_quota: str = setting("the same for the project", default="", check=check_quota)
+    poll_interval_s: float = setting("how often to look at the repository", default=15.0, check=check_interval)
     forge: str = setting(
         "where the source's pull requests are: github, gitlab or gitea (Forgejo too); empty: nowhere",
         default="",
-        check=_check_forge,
+        check=check_kind,
     )
     forge_api_url: str = setting("address of the forge's API (default: from the repository's address)", default="")
     forge_repository: str = setting("OWNER/NAME at the forge (default: from the repository's address)", default="")
@@ -131,19 +123,60 @@ class ControllerSettings:
     forge_user: str = setting("the token's own user (default: the forge is asked)", default="")
     forge_context: str = setting("what commit statuses begin with; one per source of a repository", default="trueup")
     forge_link: str = setting("what statuses of followed commits link to, with {commit} in it", default="")
-    forge_poll_interval_s: float = setting("how often to look at pull requests", default=60.0, check=_check_interval)
+    forge_poll_interval_s: float = setting("how often to look at pull requests", default=60.0, check=check_interval)
     webhook_secret_file: Path | None = setting(
         "file with the secret of the source's webhooks (default: the secret is `trueup token webhook SOURCE`)",
         default=None,
     )
-    node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=_check_interval)
-    drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=_check_interval)
+    node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=check_interval)
+    drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=check_interval)
     log_level: str = setting("debug, info, warning or error", default="info")
     log_format: logs.Format = setting("auto, json or text", default="auto", check=_check_log_format)
 
+    sources: tuple[SourceSettings, ...] = tables("the repositories to follow", SourceSettings)
+
     @property
-    def rules(self) -> Rules:
-        return Rules(self.on_error, self.deletions_max, self.deletions_share)
+    def followed(self) -> tuple[SourceSettings, ...]:
+        """The tables [[sources]], or the one source of the flags."""
+        if self.sources:
+            return self.sources
+        one = SourceSettings(
+            name=self.source,
+            url=self.repository,
+            org=self.org,
+            project=self.project,
+            branch=self.branch,
+            path=self.path,
+            accepted_rewrite=self.accepted_rewrite,
+            credentials_file=self.state / "git" / "credentials",
+            signers=self.signers,
+            poll_interval_s=self.poll_interval_s,
+            org_quota=self.org_quota,
+            project_quota=self.project_quota,
+            on_error=self.on_error,
+            deletions_max=self.deletions_max,
+            deletions_share=self.deletions_share,
+            push_notes=self.push_notes,
+            forge=self.source_forge,
+        )
+        return (one,)
+
+    def complaints(self) -> Iterator[tuple[str, str]]:
+        """(setting, what is wrong) of what only shows in all of them together."""
+        if not self.sources:
+            if not self.repository:
+                yield "--repository", "is required, or tables [[sources]] in the file that --config names"
+            return
+        if self.repository:
+            yield "--repository", "there are tables [[sources]] too; put it into one of them"
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in _OF_ONE_SOURCE:
+            if getattr(self, name) != defaults[name]:
+                yield name, "is for one --repository; put it into the tables [[sources]]"
+        if len(self.sources) > SOURCES_MAX:
+            yield "sources", f"there are {len(self.sources)}; a controller follows {SOURCES_MAX}"
+        for why in disagreements(self.sources):
+            yield "sources", why
 
     @property
     def source_forge(self) -> ForgeSettings:

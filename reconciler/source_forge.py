@@ -17,6 +17,7 @@ from reconciler.forges.opening import open_forge
 from reconciler.forges.rest import RestForge
 from reconciler.forges.settings import ForgeSettings
 from reconciler.forges.webhook_secrets import webhook_secrets
+from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.clone import BareClone
 from reconciler.git.pull_clone import PullClone
 from reconciler.git.signers_file import SignersFile
@@ -43,6 +44,7 @@ class SourceForge:
         clock: Clock,
         rng: random.Random,
         signers: SignersFile | None = None,
+        readings: ReadingTurns | None = None,
         plan_for: Callable[[PullClone], PlanFor] | None = None,
     ) -> None:
         self._settings = settings
@@ -56,7 +58,7 @@ class SourceForge:
         if settings.kind:
             self.forge = open_forge(settings, source.url, clock, rng)
             pull_clone = PullClone(clone)
-            self._plan = PullPlan(source, pull_clone, views, clock, signers)
+            self._plan = PullPlan(source, pull_clone, views, clock, signers, readings)
             self.pulls = PullRequests(
                 source=source,
                 forge=self.forge,

@@ -23,6 +23,7 @@ from reconciler.cli.output import add_output_option, clean, print_json
 COMMANDS = {
     "controller": "run the controller: follow Git, keep the log, schedule, serve agents and edges",
     "status": "everything on one page: sources, apps, nodes, routes, projections",
+    "source": "the repositories that are followed: list, look, remove",
     "why": "why a resource, instance, node or commit is as it is, back to the line and its author",
     "events": "read the log, or follow it: who did what, when, because of what",
     "state": "the state as it was at an event, a time or a commit",

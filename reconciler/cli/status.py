@@ -50,8 +50,8 @@ def page(document: Doc) -> Page:
 
 
 def _tables(document: Doc) -> Iterable[tuple[str, tuple[str, ...], Iterable[tuple[Any, ...]]]]:
-    columns: tuple[str, ...] = ("source", "branch", "applied", "state", "refused", "subject")
-    yield "SOURCES", columns, map(_source, document["sources"])
+    columns: tuple[str, ...] = ("source", "branch", "applied", "state", "refused", "fetched", "led by", "subject")
+    yield "SOURCES", columns, map(_source, filter(_is_of_use, document["sources"]))
     yield "APPS", ("app", "process", "ready", "state", "release", "commit"), _apps(document["apps"])
     columns = ("deployment", "app", "kind", "reason", "release", "commit")
     yield "DEPLOYMENTS", columns, map(_deployment, document["deployments"])
@@ -94,7 +94,20 @@ def _act(each: Doc) -> Iterable[str]:
 def _source(each: Doc) -> tuple[Any, ...]:
     refused = each["refused_commit"][:12] or "-"
     applied = each["applied_commit"][:12] or "-"
-    return (each["source_id"], each["branch"], applied, each["applied_status"] or "-", refused, each["applied_subject"])
+    where = f"{each['branch']}:{each['path']}" if each["path"] else each["branch"]
+    commits = (applied, each["applied_status"] or "-", refused)
+    fetched = age(each["fetch_age_s"])
+    return (each["source_id"], where, *commits, fetched, each["leader"] or "nobody", each["applied_subject"])
+
+
+def _is_of_use(each: Doc) -> bool:
+    """Sources that are over and have nothing any more are left to `trueup source list`."""
+    return bool(each["followed"] or each["resources"])
+
+
+def age(seconds: float | None) -> str:
+    """How long ago the controller that is asked fetched it; a standby fetches too."""
+    return "not here" if seconds is None else f"{seconds:.0f} s ago"
 
 
 def _apps(apps: Iterable[Doc]) -> Iterable[tuple[Any, ...]]:

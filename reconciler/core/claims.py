@@ -61,6 +61,9 @@ class Claims:
             self._work(event, what)
         elif kind in KINDS and what == "deleted":
             self._hold(aggregate, {}, event.event_id)
+        elif kind in KINDS and what == "moved" and aggregate in self._of:
+            wanted = {**self._of[aggregate], ("resource", event.aggregate_id): event.cause.source_id}
+            self._hold(aggregate, wanted, event.event_id)
         elif kind in KINDS and what in ("created", "updated"):
             owner = self._of.get(aggregate, {}).get(("resource", event.aggregate_id), event.cause.source_id)
             owner = owner if what == "updated" else event.cause.source_id

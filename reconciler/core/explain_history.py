@@ -214,6 +214,9 @@ def _note(payload: Payload) -> str:
 
 _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "source.registered": lambda p: f"source {p['source_id']} registered: {p.get('url', '')} {p.get('branch', '')}",
+    "source.removed": lambda p: (
+        f"source {p['source_id']} removed with {plural(p['resources'], 'resource')}: {p['reason']}"
+    ),
     "revision.applied": _applied,
     "revision.refused": _refused,
     "revision.seen": _seen,

@@ -32,7 +32,7 @@ def _table(**moves: str) -> Transitions:
 
 
 # A registered source is looked at. Registering it anew, with another address say, changes nothing about that.
-SOURCE: Transitions = _table(new="active", active="active")
+SOURCE: Transitions = _table(new="active", active="active removed", removed="active")
 
 # Seen: the branch names it, and it is being judged. Refused may still become applied, once what stood against it is
 # gone. Failed: a deployment of it failed, or it took too long; it may still converge. Superseded: a newer commit was
@@ -128,7 +128,7 @@ BACKUP: Transitions = _table(**_WORK, succeeded="pruned", pruned="")
 RESTORE: Transitions = _table(**_WORK, succeeded="")
 
 LIFECYCLES = (
-    Lifecycle("source", "source.registered", SOURCE),
+    Lifecycle("source", "source.registered, .removed", SOURCE),
     Lifecycle("revision", "revision.STATE", REVISION),
     Lifecycle("release", "derived from the deployments of its app", RELEASE),
     Lifecycle("deployment", "deployment.created, .status_changed", DEPLOYMENT),

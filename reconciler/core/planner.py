@@ -151,6 +151,7 @@ def revision_of(
         signers_omitted=max(0, len(signatures) - SIGNERS_MAX),
         counts=planned.counts(len(held)),
         passed_over=passed_over,
+        takes_over=source.takes_over,
     )
 
 

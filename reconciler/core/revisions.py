@@ -55,6 +55,12 @@ class Source:
     path: str = ""
     accepted_rewrite: str = ""
     rules: Rules = DEFAULT_RULES
+    takes_over: tuple[str, ...] = ()
+
+    @property
+    def binding(self) -> dict[str, str]:
+        """Which of a commit's manifests count, and for whom. With another one the same commit means something else."""
+        return {"org": self.org, "project": self.project, "path": self.path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +142,9 @@ class Signature:
 @dataclass(frozen=True, slots=True)
 class RevisionApplied:
     """All of a commit, planned and guarded, except for apps that are held back. `base`: the commit that was applied
-    before, "" for none. `findings`: warnings only. `released`: apps that the base held back and this commit does not.
-    `signers`: of its commits, newest first, at most SIGNERS_MAX. `counts`: None when no plan was told of."""
+    before, "" for none; the commit itself when the source is bound anew. `findings`: warnings only. `released`: apps
+    that the base held back and this commit does not. `signers`: of its commits, newest first, at most SIGNERS_MAX.
+    `counts`: None when no plan was told of. `takes_over`: as the source has it."""
 
     command_id: str
     cause: Cause
@@ -154,6 +161,7 @@ class RevisionApplied:
     signers_omitted: int = 0
     counts: Counts | None = None
     passed_over: PassedOver = NOTHING_PASSED_OVER
+    takes_over: tuple[str, ...] = ()
 
     @property
     def revision_id(self) -> str:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from kit.errors import Refusal
+from kit.settings import setting
 
 Kind = Literal["github", "gitlab", "gitea"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -21,22 +22,29 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,200}(/[A-Za-z0-9_.-]{1,200}){1,20}")
 _API_PATHS = {"gitlab": "/api/v4", "gitea": "/api/v1", "github": "/api/v3"}
 
 
+def check_kind(value: str) -> str:
+    return "" if value in ("", *KINDS) else f"expected one of {', '.join(KINDS)}, found {value!r}; Forgejo is gitea"
+
+
+def check_interval(value: float) -> str:
+    return "" if 0.2 <= value <= 86400 else f"expected between 200ms and 24h, found {value} s"
+
+
 @dataclass(frozen=True, slots=True)
 class ForgeSettings:
-    """`kind`: "" for none; Forgejo is "gitea". `api_url`, `repository`: "" to derive them from the source's address.
-    `user`: the token's own user, "" to ask the forge. `context`: what statuses begin with; two sources of one
-    repository need two. `link`: the URL that the statuses of followed commits link to, with {commit} in it."""
+    """[sources.forge], or the flags of one source. `kind`: "" for none. `api_url`, `repository`: "" to derive them from
+    the source's address."""
 
-    kind: str = ""
-    api_url: str = ""
-    repository: str = ""
-    token_file: Path | None = None
-    webhook_secret_file: Path | None = None
-    ca_file: Path | None = None
-    user: str = ""
-    context: str = "trueup"
-    link: str = ""
-    poll_interval_s: float = 60.0
+    kind: str = setting("github, gitlab or gitea (Forgejo too)", default="", check=check_kind)
+    api_url: str = setting("address of the forge's API", default="")
+    repository: str = setting("OWNER/NAME at the forge", default="")
+    token_file: Path | None = setting("file with the token for the forge", default=None)
+    webhook_secret_file: Path | None = setting("file with the secret of the source's webhooks", default=None)
+    ca_file: Path | None = setting("certificates that the forge's is checked against", default=None)
+    user: str = setting("the token's own user; empty: the forge is asked", default="")
+    context: str = setting("what commit statuses begin with; one per source of a repository", default="trueup")
+    link: str = setting("what statuses of followed commits link to, with {commit} in it", default="")
+    poll_interval_s: float = setting("how often to look at pull requests", default=60.0, check=check_interval)
 
     def kind_of(self) -> Kind:
         if self.kind not in KINDS:

@@ -2,14 +2,15 @@
 
 A source's address, branch, name and path come from the operator's configuration and still are checked: they become
 arguments of a program. Transports: a local path, file://, https:// and ssh:// (or user@host:path). Never http://,
-git://, ext:: or anything else; never a password inside the address, because addresses are recorded.
+git://, ext:: or anything else; never a password inside the address, nor a user in one of https (it may be a token),
+because addresses are recorded.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from kit.errors import Refusal
 
@@ -17,6 +18,7 @@ _SOURCE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
 _SCP = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9][A-Za-z0-9.-]*):([A-Za-z0-9_~/.][^\x00-\x20\x7f]*)")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[?[0-9A-Fa-f:.]+\]?")
+_ELSEWHERE = "put it into a token_file of the source, or into STATE/git/credentials"
 _PRINTABLE = re.compile(r"[\x21-\x7e\x80-\U0010ffff]{1,2048}")
 
 
@@ -32,13 +34,35 @@ def check_url(url: str) -> str:
     if parts.scheme not in ("file", "https", "ssh"):
         raise _refusal(f"the transport {parts.scheme}:// is not allowed")
     if parts.password is not None:
-        raise _refusal("the address holds a password, and addresses are recorded", "put it into STATE/git/credentials")
+        raise _refusal("the address holds a password, and addresses are recorded", _ELSEWHERE)
+    if parts.scheme == "https" and "@" in parts.netloc:
+        raise _refusal("the address holds a user or a token, and addresses are recorded", _ELSEWHERE)
     if parts.scheme == "file":
         if parts.netloc or not parts.path.startswith("/"):
             raise _refusal("a file address has three slashes: file:///path")
-    elif not _HOST.fullmatch(parts.hostname or "") or (parts.username or "a").startswith("-"):
+    elif not _HOST.fullmatch(parts.hostname or "") or (parts.username or "a").startswith("-") or not _port_fits(parts):
         raise _refusal("the address names no proper host")
     return url
+
+
+def is_scp(url: str) -> bool:
+    """user@host:path, as ssh takes it too."""
+    return "://" not in url and _SCP.fullmatch(url) is not None
+
+
+def ssh_host(url: str) -> tuple[str, int]:
+    """Host and port of an address that goes over ssh."""
+    if found := _SCP.fullmatch(url):
+        return found[2].lower(), 22
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 22
+
+
+def _port_fits(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def check_branch(branch: str) -> str:

@@ -25,8 +25,8 @@ _NOTHING = Assembled(Tree(), ())
 @dataclass(frozen=True)
 class Applied:
     """`base`: None when there is none, or it cannot be read as it was when it was applied (an accepted rewrite took its
-    objects away, or the rules have become stricter since). `rows`: none only where nothing runs (`trueup plan`).
-    `held`: app -> unreadable files, of the base."""
+    objects away, the source is bound anew, or the rules have become stricter since). `rows`: none only where nothing
+    runs (`trueup plan`). `held`: app -> unreadable files, of the base."""
 
     base: Assembled | None
     rows: Collection[Row]

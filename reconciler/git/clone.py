@@ -9,46 +9,89 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pygit2
 
 from kit.errors import Transient, TrueupError
+from kit.logs import get
 from reconciler.core.revisions import Source
+from reconciler.git.access import Access, AccessFiles
 from reconciler.git.addresses import check_branch, check_source_id, check_url
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import RemoteObjects
-from reconciler.git.transport import FETCH_TIMEOUT_S, GitProgram
+from reconciler.git.transport import FETCH_TIMEOUT_S, PACK_BYTES_MAX, GitProgram
+from reconciler.git.turns import FetchTurns
 
 FETCHED = "refs/trueup/fetched"
 APPLIED = "refs/trueup/applied"
+PACKS_MAX = 50
+TIDY_TIMEOUT_S = 300.0
+_log = get("git-clone")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How a source is fetched. `bytes_max`: of what one fetch brings. `turns`: shared by all sources."""
+
+    access: Access = field(default_factory=Access)
+    timeout_s: float = FETCH_TIMEOUT_S
+    bytes_max: int = PACK_BYTES_MAX
+    turns: FetchTurns = field(default_factory=FetchTurns)
+
+
+def kept_clones(state: Path, followed: Collection[str]) -> list[BareClone]:
+    """Of sources that were followed once: to be read, never to be fetched into. Blocks on the disk."""
+    paths = {path.stem: path for path in sorted((state / "git").glob("*.git")) if "." not in path.stem}
+    return [BareClone(state, Source(name, "", "", str(path))) for name, path in paths.items() if name not in followed]
 
 
 class BareClone:
     """Opened by `open`. `fetch` must not run twice at a time. Objects are read by `reconciler.git.bounded`."""
 
-    def __init__(self, state: Path, source: Source) -> None:
+    def __init__(self, state: Path, source: Source, fetching: Fetching | None = None) -> None:
         self.source = source
         self.url = check_url(source.url)
         self._branch = check_branch(source.branch)
         self._folder = state / "git"
+        self._fetching = fetching or Fetching()
         self.path = self._folder / f"{check_source_id(source.source_id)}.git"
         self.notes_path = self.path.with_suffix(".notes")
-        self.git = GitProgram(self._folder)
+        files = AccessFiles(self.path.with_suffix(".access"), self.url, self._fetching.access)
+        self.git = GitProgram(files)
+        self.turns = self._fetching.turns
 
     async def open(self) -> None:
         """Makes the clone if it is not there or cannot be opened."""
         await asyncio.to_thread(self._open)
 
-    async def fetch(self, *, timeout_s: float = FETCH_TIMEOUT_S) -> str:
-        """The commit that the branch names now. `Transient` ("source_unreadable") when that cannot be said."""
+    async def fetch(self, *, timeout_s: float = 0.0) -> str:
+        """The commit that the branch names now. `Transient` ("source_unreadable") when that cannot be said. Waits for
+        its turn first, which does not count into `timeout_s` (0: the source's own)."""
         await asyncio.to_thread(self._remove_leftovers)
         attempted = f"fetch the branch {self._branch} of {self.url}"
         options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--quiet"]
         refspec = f"+refs/heads/{self._branch}:{FETCHED}"
         arguments = [f"--git-dir={self.path}", "fetch", *options, "--", self.url, refspec]
-        await self.git.run(attempted, arguments, timeout_s=timeout_s)
+        bounds = self._fetching
+        async with bounds.turns.turn(self.url):
+            await self.git.run(
+                attempted, arguments, timeout_s=timeout_s or bounds.timeout_s, pack_bytes_max=bounds.bytes_max
+            )
+            await self._tidy()
         return await asyncio.to_thread(self._fetched)
+
+    async def _tidy(self) -> None:
+        """Every fetch that brings something brings a pack. Many are made into few; no object is ever left out."""
+        if len(await asyncio.to_thread(lambda: list(self.path.glob("objects/pack/*.pack")))) <= PACKS_MAX:
+            return
+        arguments = [f"--git-dir={self.path}", "repack", "--geometric=2", "-d", "-q"]
+        try:
+            await self.git.run(f"tidy {self.path}", arguments, timeout_s=TIDY_TIMEOUT_S, pack_bytes_max=1 << 40)
+        except Transient as error:  # it can be read as it is; the next fetch tries again
+            _log.warning("the clone is not tidied", source=self.source.source_id, why=str(error))
 
     async def renew(self) -> None:
         """Puts the clone aside and makes a new one: for when objects are missing although every fetch succeeds."""
@@ -63,7 +106,6 @@ class BareClone:
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.git.prepare()
         if self.path.exists() and not self._is_sound():
             self._put_aside()
         if not self.path.exists():

@@ -7,7 +7,7 @@ written. Call it in a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,6 +16,7 @@ from reconciler.core.declared import Scope
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.guards import check
 from reconciler.core.isolation import Isolated, isolate
+from reconciler.core.model import ResourceId
 from reconciler.core.planner import Plan, plan
 from reconciler.core.revisions import CommitInfo, HeldApp, Source
 from reconciler.core.secret_file import ResolveSecret
@@ -65,21 +66,26 @@ def judge(
     held: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     blamed: Mapping[str, tuple[Finding, ...]] = MappingProxyType({}),
     signatures: SignatureCheck | None = None,
+    rebound: bool = False,
 ) -> Judged:
     """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`. `held`: the
     apps that the base holds back, each with the files that could not be read. `blamed`: what the live system has
-    against apps of this very commit. `signatures`: None when none are asked for."""
+    against apps of this very commit. `signatures`: None when none are asked for. `rebound`: the base was applied under
+    another binding of the source, so that what it declared is what the rows say."""
+    rows = list(rows)
     found = objects.commit(head)
     info = CommitInfo(head, found.author, found.subject)
     readable = bool(base) and objects.has(base)
     accepted = _accepts_rewrite(source, head)
     if base and not accepted and not (readable and objects.descends(head, base)):
         return Judged(info, base, None, (_rewritten(source, head, base),))
+    if elsewhere := [row for row in rows if not str(row["resource_id"]).startswith(f"{source.org}/{source.project}/")]:
+        return Judged(info, base, None, (_bound_elsewhere(source, elsewhere),))
     checked = _checked(signatures, objects, base=base if readable else "", head=head, answered_for=accepted)
     if errors(checked.findings):
         return Judged(info, base, None, checked.findings, checked.signatures)
     try:
-        applied = Applied.read(reader, base, list(rows), held, readable=readable)
+        applied = Applied.read(reader, base, rows, held, readable=readable and not rebound)
         after = reader.read(head)
     except ReadingEnded as ended:
         return Judged(info, base, None, ordered([*checked.findings, ended.finding]), checked.signatures)
@@ -140,6 +146,28 @@ def _accepts_rewrite(source: Source, head: str) -> bool:
 def rows_of(source: Source, resources: Mapping[str, Row]) -> list[Row]:
     """Of the view `resources`, what the source declared."""
     return [row for row in resources.values() if (row.get("origin") or {}).get("source_id") == source.source_id]
+
+
+def is_rebound(source: Source, row: Row) -> bool:
+    """`row`: of the view `sources`. Whether the applied commit was applied for another folder or project."""
+    return bool(row.get("applied_commit")) and row.get("applied_as", source.binding) != source.binding
+
+
+def _bound_elsewhere(source: Source, rows: Sequence[Row]) -> Finding:
+    """Never deleted for it, and never declared anew elsewhere while they are there."""
+    first = ResourceId.parse(rows[0]["resource_id"])
+    there = f"{first.org}/{first.project}"
+    count = f"{len(rows)} resource{'s' * (len(rows) != 1)}"
+    return Finding(
+        path="",
+        line=0,
+        column=0,
+        pointer="",
+        code="source_bound_elsewhere",
+        message=f"the source {source.source_id} has {count} in {there}, and is now bound to"
+        f" {source.org}/{source.project}; nothing is changed",
+        fix=f"bind it to {there} again; follow the repository for {source.org}/{source.project} under another name",
+    )
 
 
 def _rewritten(source: Source, head: str, base: str) -> Finding:

@@ -21,7 +21,6 @@ import pygit2
 from kit.errors import Transient
 from reconciler.git.clone import FETCHED, BareClone
 from reconciler.git.objects import ObjectStore
-from reconciler.git.transport import GitProgram
 
 FETCH_TIMEOUT_S = 60.0
 MERGE_TIMEOUT_S = 60.0
@@ -49,7 +48,6 @@ class PullClone:
     def __init__(self, main: BareClone) -> None:
         self._main = main
         self.path = main.path.with_name(main.path.name.removesuffix(".git") + ".pulls.git")
-        self._git = GitProgram(self.path.parent)
         self._opened = False
         self._made: dict[str, None] = {}
         self.renewals = 0
@@ -73,7 +71,8 @@ class PullClone:
         options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--quiet"]
         own = f"refs/trueup/pulls/{number}"
         arguments = [f"--git-dir={self.path}", "fetch", *options, "--", self._main.url, f"+{ref}:{own}"]
-        await self._git.run(attempted, arguments, timeout_s=FETCH_TIMEOUT_S, pack_bytes_max=PACK_BYTES_MAX)
+        async with self._main.turns.turn(self._main.url):
+            await self._main.git.run(attempted, arguments, timeout_s=FETCH_TIMEOUT_S, pack_bytes_max=PACK_BYTES_MAX)
         return await asyncio.to_thread(lambda: self.objects().resolve(own))
 
     async def merged(self, tip: str, head: str, title: str) -> Merged:
@@ -81,7 +80,7 @@ class PullClone:
         if await asyncio.to_thread(lambda: self.objects().descends(head, tip)):
             return Merged(head)
         arguments = [f"--git-dir={self.path}", "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z"]
-        code, output = await self._git.ask(
+        code, output = await self._main.git.ask(
             f"merge {head} with {tip}", [*arguments, tip, head], codes=(0, 1), timeout_s=MERGE_TIMEOUT_S
         )
         tree, *paths = output.split("\0")
@@ -114,7 +113,6 @@ class PullClone:
         elif self._opened and _size_bytes(self.path) > CLONE_BYTES_MAX:
             self.renew()
         if not self._opened:
-            self._git.prepare()
             pygit2.init_repository(str(self.path), bare=True)
             shutil.rmtree(self.path / "hooks", ignore_errors=True)
             (self.path / "objects" / "info" / "alternates").write_text(f"{self._main.path / 'objects'}\n")

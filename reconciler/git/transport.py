@@ -3,7 +3,7 @@
 It runs with fixed options and an environment of our own: no user's or system's configuration, no hooks, no prompts, no
 redirects, no submodules, no background maintenance, only the transports file, https and ssh. Time, the size of what
 may be written, and what is kept of its messages are bounded; on a time-out its whole process group is killed.
-Credentials, if any, come from STATE/git/credentials (git's own store format); ssh checks host keys and never asks.
+Credentials and whom to trust are files that `access` writes; ssh checks host keys and never asks.
 """
 
 from __future__ import annotations
@@ -15,69 +15,44 @@ import re
 import shutil
 import signal
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from kit.errors import Transient
-from kit.files import write_atomically
+from reconciler.git.access import AccessFiles
 
 FETCH_TIMEOUT_S = 120.0
 PACK_BYTES_MAX = 4 << 30
 MEMORY_BYTES_MAX = 1 << 30
 STDERR_BYTES_MAX = 16 * 1024
 OUTPUT_BYTES_MAX = 64 * 1024
-_PASSED_ON = ("PATH", "SSH_AUTH_SOCK", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE")
-_SSH = (
-    "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15"
-    " -o ForwardAgent=no -o ClearAllForwardings=yes"
-)
-
-_OPTIONS = {
-    "protocol.allow": "never",
-    "protocol.file.allow": "always",
-    "protocol.https.allow": "always",
-    "protocol.ssh.allow": "always",
-    "http.followRedirects": "false",
-    "http.lowSpeedLimit": "1000",
-    "http.lowSpeedTime": "30",
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.askPass": "",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    "fetch.recurseSubmodules": "false",
-    "submodule.recurse": "false",
-    "fetch.writeCommitGraph": "false",
-    "safe.directory": "*",
-    "advice.detachedHead": "false",
-}
-"""safe.directory: the operator named the repository; nothing in it is executed, and only its objects are read."""
-
+_PASSED_ON = ("PATH", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE")
+_CREDENTIALS = "STATE/git/credentials"
+_OTHER_KEY = "the host shows another key than the pinned one: somebody may be in between"
+_REDIRECT = "the server sends on to another address, and redirects are not followed"
+_TOO_LARGE = "what the repository sends is larger than the bound"
 _EXPLAINED = (
     ("couldn't find remote ref", "the branch is not there", "look at the branch's name; nothing is deleted meanwhile"),
     ("does not appear to be a git repository", "there is no Git repository at the address", "look at the address"),
     ("does not exist", "there is no Git repository at the address", "look at the address"),
-    ("Host key verification failed", "the host's key is not known", "add it to known_hosts"),
-    ("could not read Username", "the server asks for credentials", "put them into STATE/git/credentials"),
-    ("Authentication failed", "the server does not accept the credentials", "renew STATE/git/credentials"),
-    ("Permission denied", "the server does not accept the key", "give this machine's key read access"),
-    ("File too large", "the repository's pack is larger than the bound", "use a smaller repository"),
+    ("HOST IDENTIFICATION HAS CHANGED", _OTHER_KEY, "find out why before you change the pinned host key"),
+    ("Host key verification failed", "the host's key is not known", "pin it: host_keys or known_hosts_file"),
+    ("could not read Username", "the server asks for credentials", f"give the source a token_file, or {_CREDENTIALS}"),
+    ("Authentication failed", "the server does not accept the credentials", f"renew the token_file, or {_CREDENTIALS}"),
+    ("UNPROTECTED PRIVATE KEY FILE", "others may read the ssh key, so ssh does not use it", "chmod 600 the key file"),
+    ("Permission denied", "the server does not accept the key", "give the source's ssh key read access"),
+    ("unable to update url base from redirection", _REDIRECT, "give the source the address that it redirects to"),
+    ("returned error: 30", _REDIRECT, "give the source the address that it redirects to"),
+    ("certificate", "the server's certificate is not trusted", "give the source the ca_file that signed it"),
+    ("File too large", _TOO_LARGE, "use a smaller repository, or raise fetch_bytes_max"),
+    ("died of signal 25", _TOO_LARGE, "use a smaller repository, or raise fetch_bytes_max"),
+    ("invalid index-pack output", f"{_TOO_LARGE}, or broken", "use a smaller repository, or raise fetch_bytes_max"),
 )
 
 
 class GitProgram:
-    """`folder`: STATE/git, where configuration and credentials are."""
+    """With what `files` say about the source."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._config = folder / "config"
-
-    def prepare(self) -> None:
-        """Writes the configuration file that replaces the user's. Before the first call of `run`."""
-        options = dict(_OPTIONS)
-        credentials = self._folder / "credentials"
-        if credentials.exists():
-            options["credential.helper"] = f"store --file={credentials}"
-        write_atomically(self._config, _config_text(options).encode())
+    def __init__(self, files: AccessFiles) -> None:
+        self._files = files
 
     async def run(
         self,
@@ -106,12 +81,13 @@ class GitProgram:
         return code, output
 
     async def _execute(self, attempted: str, command: Sequence[str], timeout_s: float) -> tuple[int, str, str]:
+        environment = await asyncio.to_thread(self._environment)
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self._environment(),
+            env=environment,
             start_new_session=True,
         )
         assert process.stdout and process.stderr
@@ -129,17 +105,16 @@ class GitProgram:
         return code, output, said
 
     def _environment(self) -> Mapping[str, str]:
-        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        passed_on = (*_PASSED_ON, "SSH_AUTH_SOCK") if self._files.uses_agent else _PASSED_ON
+        kept = {name: os.environ[name] for name in passed_on if name in os.environ}
         return kept | {
-            "HOME": str(self._folder),
+            **self._files.write(),
             "LC_ALL": "C",
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": str(self._config),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ALLOW_PROTOCOL": "file:https:ssh",
             "GIT_PROTOCOL_FROM_USER": "0",
             "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_SSH_COMMAND": _SSH,
         }
 
 
@@ -149,17 +124,6 @@ def _bounded(command: list[str], file_bytes_max: int, memory_bytes_max: int = 0)
         return command
     memory = [f"--data={memory_bytes_max}"] if memory_bytes_max else []
     return ["prlimit", f"--fsize={file_bytes_max}", *memory, *command]
-
-
-def _config_text(options: Mapping[str, str]) -> str:
-    lines = []
-    for name, value in sorted(options.items()):
-        section, _, key = name.rpartition(".")
-        head, _, sub = section.partition(".")
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-        lines.append(f'[{head} "{sub}"]' if sub else f"[{head}]")
-        lines.append(f'\t{key} = "{quoted}"')
-    return "\n".join(lines) + "\n"
 
 
 async def _read_head(stream: asyncio.StreamReader) -> str:

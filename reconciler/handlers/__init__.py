@@ -12,9 +12,10 @@ from reconciler.handlers.appending import Recorded
 from reconciler.handlers.reports import ReportHandlers
 from reconciler.handlers.revisions import RevisionHandlers
 from reconciler.handlers.schedule import ScheduleHandlers
+from reconciler.handlers.source_removal import SourceRemovalHandlers
 
 
-class Handlers(RevisionHandlers, ReportHandlers, ScheduleHandlers, ActHandlers):
+class Handlers(RevisionHandlers, ReportHandlers, ScheduleHandlers, ActHandlers, SourceRemovalHandlers):
     """All entry points, over one log and its views."""
 
 

@@ -48,7 +48,7 @@ class RevisionHandlers(Appending):
                 raise Refusal(attempted, why, fix="register it first", code="source_unknown")
             if state.source.get("suspended"):
                 raise Transient(attempted, "an operator has suspended its source", code="source_suspended")
-            if state.applied_commit == revision.commit:
+            if state.applied_commit == revision.commit != revision.base:
                 return Submitted(snapshot.event_id, duplicate=True)
             if state.applied_commit != revision.base:
                 now = state.applied_commit or "nothing"

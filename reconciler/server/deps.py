@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kit.clock import Clock, SystemClock
 from kit.wire import EdgeReport, Enrolment, NodeReport
 from reconciler.core.acts import Act, Order
+from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.history import HistoryPage, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.ports import Doc, EventLog, Views
@@ -26,6 +27,8 @@ class Handlers:
     record_edge_report: Callable[[EdgeReport], Awaitable[Any]]
     act: Callable[[Act, Order], Awaitable[Any]]
     """A dataclass of the events that the act became, and whether it was done before."""
+    remove_source: Callable[[Removal], Awaitable[int]]
+    """The last event_id, 0 when it was removed before."""
 
 
 class PlanCommit(Protocol):
@@ -42,6 +45,10 @@ class ReadHistory(Protocol):
 
 async def nothing_heard() -> Mapping[str, float]:
     return {}
+
+
+def nothing_fetched() -> None:
+    """Who follows what is not known."""
 
 
 async def no_leases() -> Sequence[Any]:
@@ -70,6 +77,8 @@ class Deps:
     """Source -> the secrets that its forge may sign with. None for a source that does not exist."""
     source_troubles: Callable[[], Mapping[str, str]] = dict
     """Source -> why it cannot be read now; a source without trouble is absent."""
+    source_fetch_ages_s: Callable[[], Mapping[str, float | None] | None] = nothing_fetched
+    """Source that this controller follows -> how long ago it was fetched; None: not yet."""
     commits_behind: Callable[[], Mapping[str, int]] = dict
     """Suspended source -> how many commits were fetched and not applied."""
     heartbeat_ages_s: Callable[[], Awaitable[Mapping[str, float]]] = nothing_heard

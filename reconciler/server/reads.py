@@ -27,6 +27,7 @@ from reconciler.server.pulse import Pulse
 from reconciler.server.requests import known_query, query_int
 from reconciler.server.sources import HookCounts
 from reconciler.server.status import status_document
+from reconciler.server.status_sources import Followed
 from reconciler.server.why import explain_resource
 
 VIEWS = tuple(sorted(PROJECTIONS))
@@ -112,8 +113,9 @@ class Reads:
         # A large fleet's page takes a second to make; the streams of this process go on meanwhile.
         ages_s, leases, lags_s = await asyncio.gather(self._pulse.ages_s(), self._deps.leases(), self._deps.lags_s())
         troubles, behind = self._deps.source_troubles(), self._deps.commits_behind()
+        followed = Followed(troubles, leases, self._deps.source_fetch_ages_s())
         document = await asyncio.to_thread(
-            status_document, snapshot, head, ages_s, checkpoints, quarantined, troubles, leases, lags_s, behind
+            status_document, snapshot, head, ages_s, checkpoints, quarantined, followed, lags_s, behind
         )
         return web.json_response({**document, "webhooks": self._hooks.document()})
 

@@ -33,6 +33,7 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stre
         Route("GET", "/v1/log", operator, reads.commits.log),
         Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
         Route("POST", "/v1/sources/{source}/look", operator, sources.look),
+        Route("POST", "/v1/sources/{source}/remove", operator, sources.remove),
         Route("POST", "/v1/sources/{source}/webhook", frozenset({"webhook"}), sources.webhook, prove=sources.prove),
         Route("POST", "/v1/nodes/{node}/drain", operator, acts.duty("draining")),
         Route("POST", "/v1/nodes/{node}/disable", operator, acts.duty("disabled")),

@@ -1,4 +1,4 @@
-"""Look at a source now: asked by an operator, or by the webhook of its forge.
+"""Look at a source now: asked by an operator, or by the webhook of its forge. And an operator's removal of one.
 
 Called through `reconciler.server.routes`. A webhook is proven before anything of its body is parsed, and then nothing
 of it is parsed either: all that it can do is to have its own source looked at. So a replay, a lie or a storm costs one
@@ -15,10 +15,14 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from kit import logs
+from kit.codec import from_json
+from reconciler.core.acts import REASON_CHARS_MAX
+from reconciler.core.decide.git.source_removal import Removal
 from reconciler.server.auth import Identity, WebhookProof
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem
-from reconciler.server.requests import feed_body
+from reconciler.server.requests import feed_body, read_document
+from reconciler.server.table import IDENTITY
 
 SOURCES_COUNTED_MAX = 256
 _NOBODYS_SECRET = secrets.token_bytes(32)
@@ -56,6 +60,15 @@ class HookCounts:
         return self._of.setdefault(known, _Counts())
 
 
+@dataclass(frozen=True, slots=True)
+class RemovalAsked:
+    """The body of a removal."""
+
+    resources: int
+    reason: str
+    volumes: bool = False
+
+
 class Sources:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -64,8 +77,18 @@ class Sources:
     async def look(self, request: web.Request) -> web.Response:
         source = request.match_info["source"]
         if not await self._deps.look(source):
-            raise Problem("not_found", f"there is no source {source[:80]!r}")
+            raise Problem("not_found", f"there is no source {source[:80]!r} that this controller follows")
         return _looking(source)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Deletes all that the source declared; refused while anybody follows it."""
+        asked = from_json(RemovalAsked, await read_document(request, self._deps.limits))
+        if not 0 < len(asked.reason) <= REASON_CHARS_MAX:
+            raise Problem("invalid_argument", f"reason is needed, with at most {REASON_CHARS_MAX} characters")
+        source, actor = request.match_info["source"], request[IDENTITY].name
+        removal = Removal(source, asked.resources, asked.volumes, asked.reason, actor)
+        event_id = await self._deps.handlers.remove_source(removal)
+        return web.json_response({"source_id": source, "event_id": event_id})
 
     async def webhook(self, request: web.Request) -> web.Response:
         """Behind `prove`, or a bearer token of the same name."""

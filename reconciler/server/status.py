@@ -16,7 +16,7 @@ from kit.wire import MACHINE_OVERHEAD_BYTES
 from reconciler.core.act_scopes import subject_label
 from reconciler.core.explain_acts import act_text, progress, remedy
 from reconciler.core.explain_differences import ready_count
-from reconciler.core.explain_history import finding_text, held_text, name_of
+from reconciler.core.explain_history import name_of
 from reconciler.core.explain_names import resource_subject
 from reconciler.core.explain_subjects import tell
 from reconciler.core.explain_text import plural
@@ -24,6 +24,7 @@ from reconciler.core.explanation import Evidence, Explanation
 from reconciler.core.model import ResourceId
 from reconciler.core.quotas import usage
 from reconciler.ports import Doc, Head, ViewSnapshot
+from reconciler.server.status_sources import NOTHING_KNOWN, Followed, source_documents
 
 _SEEN_BY_SOURCE = "refused"  # said once, at the source
 
@@ -34,20 +35,17 @@ def status_document(
     heartbeat_ages_s: Mapping[str, float],
     checkpoints: Mapping[str, int],
     quarantined: Sequence[Any] = (),
-    source_troubles: Mapping[str, str] = MappingProxyType({}),
-    leases: Sequence[Any] = (),
+    followed: Followed = NOTHING_KNOWN,
     lags_s: Mapping[str, float] = MappingProxyType({}),
     commits_behind: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     evidence = Evidence(snapshot.rows, (), heartbeat_ages_s, snapshot.log_id, snapshot.event_id)
-    troubles = {**_troubles_of_holders(leases), **source_troubles}
-    forges = _troubles_of_forges(leases)
-    sources = [_source(row, evidence, troubles, forges) for _, row in sorted(snapshot.rows["sources"].items())]
+    sources = source_documents(evidence, followed)
     apps = [_app(row, evidence) for row in _of_kind(evidence, "app")]
     nodes = [_node(row, evidence) for _, row in sorted(snapshot.rows["nodes"].items())]
     routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
     volumes = [_volume(row, evidence) for row in _of_kind(evidence, "volume")]
-    loops = _troubled_loops(leases)
+    loops = _troubled_loops(followed.leases)
     parts = [*sources, *apps, *nodes, *routes, *volumes]
     return {
         "log_id": snapshot.log_id,
@@ -71,7 +69,7 @@ def status_document(
             }
             for view, checkpoint in sorted(checkpoints.items())
         ],
-        "leases": [to_json(each) for each in leases],
+        "leases": [to_json(each) for each in followed.leases],
         "quarantined": [to_json(each) for each in quarantined],
         "loops": loops,
     }
@@ -105,18 +103,6 @@ def _effect(key: str, row: Doc, evidence: Evidence, commits_behind: Mapping[str,
     if kind == "hold":
         return f"Git says {row['defied_release_id']}", []
     return f"{plural(len(row['apps']), 'app')} as before", []
-
-
-def _troubles_of_holders(leases: Sequence[Any]) -> dict[str, str]:
-    """Source -> what the controller that follows it says; it may be another one than this."""
-    holders = {each.lease.removeprefix("git/"): each for each in leases if each.lease.startswith("git/")}
-    return {source: f"{each.trouble} (at {each.holder})" for source, each in holders.items() if each.trouble}
-
-
-def _troubles_of_forges(leases: Sequence[Any]) -> dict[str, str]:
-    """Source -> why its pull requests or commits cannot be told anything."""
-    told = [each for each in leases if each.lease.startswith(("pulls/", "statuses/")) and each.trouble]
-    return {each.lease.partition("/")[2]: f"{each.trouble} (at {each.holder})" for each in told}
 
 
 def _troubled_loops(leases: Sequence[Any]) -> list[dict[str, Any]]:
@@ -153,45 +139,6 @@ def _problems(told: Explanation) -> list[dict[str, str]]:
 def _state(told: Explanation) -> str:
     """The verdict, except that a refused newer commit is the source's matter."""
     return next((each.verdict for each in told.differences if each.verdict != _SEEN_BY_SOURCE), "converged")
-
-
-def _source(row: Doc, evidence: Evidence, troubles: Mapping[str, str], forges: Mapping[str, str]) -> dict[str, Any]:
-    refused = row.get("refused_commit") or ""
-    applied = row.get("applied_commit") or ""
-    revision = evidence.row("revisions", f"{row['source_id']}@{refused}") or {} if refused else {}
-    latest = evidence.row("revisions", f"{row['source_id']}@{applied}") or {}
-    findings = revision.get("findings") or ()
-    problems = []
-    if refused:
-        first = finding_text(findings[0]) if findings else "no finding is recorded"
-        message = f"commit {refused[:12]} was refused with {plural(len(findings), 'finding')}: {first}"
-        problems.append({"verdict": "refused", "code": "revision_refused", "message": message})
-    problems += _held_back(row, latest, evidence)
-    if trouble := troubles.get(row["source_id"]):
-        problems.append({"verdict": "failing", "code": "source_unreadable", "message": trouble})
-    if trouble := forges.get(row["source_id"]):
-        problems.append({"verdict": "waiting", "code": "forge_unusable", "message": trouble})
-    return {
-        "source_id": row["source_id"],
-        "url": row.get("url", ""),
-        "branch": row.get("branch", ""),
-        "path": row.get("path", ""),
-        "applied_commit": applied,
-        "applied_subject": latest.get("subject", ""),
-        "applied_status": latest.get("status", ""),
-        "refused_commit": refused,
-        "refused_subject": revision.get("subject", ""),
-        "held_back": [name_of(app) if app else "" for app in sorted(row.get("held_back") or ())],
-        "problems": problems,
-    }
-
-
-def _held_back(row: Doc, applied: Doc, evidence: Evidence) -> Iterable[dict[str, str]]:
-    """Of apps that are there it is said at the app."""
-    for held in applied.get("held") or () if row.get("held_back") else ():
-        if not held["app"] or evidence.row("resources", held["app"]) is None:
-            message = f"commit {row['applied_commit'][:12]} was applied except {held_text(held)}"
-            yield {"verdict": "held_back", "code": "held_back", "message": message}
 
 
 def _app(row: Doc, evidence: Evidence) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Follows one source: when its branch has moved, reads the commit, plans, guards, and submits all of it at once.
 
-`reconciler.bootstrap` starts one `GitSync` per source. A pass takes no input: it fetches, reads from the views what is
-applied, and works from there, so a restart or a lost wake-up changes nothing. What it decides goes to
+`reconciler.followed_sources` starts one `GitSync` per source. A pass takes no input: it fetches, reads from the views
+what is applied, and works from there, so a restart or a lost wake-up changes nothing. What it decides goes to
 `reconciler.handlers` through `submit` and `refuse`. The steps of a pass, each of which may end it:
 
 1. fetch; an unreadable source is a `Transient`, and nothing changes;
-2. the head is what is applied, or was refused already, or an operator has suspended the source: nothing to do. Any
-   other head is told as seen, while the next steps go on already;
+2. the head is what is applied, and for the same folder and project, or was refused already, or an operator has
+   suspended the source: nothing to do. Any other head is told as seen, while the next steps go on already;
 3. the head does not descend from what is applied: refused, until an operator accepts the rewrite;
 4. check the signatures of all commits since the applied one, then
    read and validate the whole tree, plan from the applied commit, check the guards: refused with all findings;
@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import Transient, said, unknown
+from kit.errors import Refusal, Transient, said, unknown
 from kit.logs import get
 from kit.waiting import first_of
 from reconciler.core.commands import Fence
@@ -58,8 +58,9 @@ from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
+from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.clone import BareClone
-from reconciler.git.judge import Judged, judge, rows_of
+from reconciler.git.judge import Judged, is_rebound, judge, rows_of
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
 from reconciler.ports import EventLog, Views
@@ -111,8 +112,10 @@ class GitSync:
     signers: SignersFile | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
     reading: ReadingProcess = field(default_factory=ReadingProcess)
+    readings: ReadingTurns = field(default_factory=ReadingTurns)
     trouble: str = ""
     fetched: str = ""
+    fetched_at_s: float | None = None
     behind: int = 0
     _fence: Fence | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,6 +128,7 @@ class GitSync:
     _refused: str = ""
     _refused_at_s: float = 0.0
     _suspended: bool = False
+    _rebound: bool = False
     _held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def look(self) -> None:
@@ -182,7 +186,7 @@ class GitSync:
         head = await self._fetch()
         await self._caught_up()
         applied = await self._applied()
-        if head == applied or (not self._suspended and self._is_known_refusal(head)):
+        if (head == applied and not self._rebound) or (not self._suspended and self._is_known_refusal(head)):
             return Looked("suspended" if self._suspended else "unchanged", head)
         seen, over = await asyncio.to_thread(self._look_at, head, applied)
         if self._suspended:
@@ -238,7 +242,7 @@ class GitSync:
         return judged
 
     async def _tell_seen(self, seen: RevisionSeen) -> None:
-        if self._seen != (seen.commit, seen.base):
+        if seen.commit != seen.base and self._seen != (seen.commit, seen.base):
             await self.see(seen, self._fence)
             self._seen = (seen.commit, seen.base)
 
@@ -249,6 +253,7 @@ class GitSync:
                 await self.clone.open()
                 self._opened = True
             self.fetched = await self.clone.fetch()
+            self.fetched_at_s = self.clock.now_s()
         finally:
             ended, self._fetch_ended = self._fetch_ended, asyncio.Event()
             ended.set()
@@ -262,6 +267,7 @@ class GitSync:
     async def _applied(self) -> str:
         row = await self.views.get("sources", self.source.source_id) or {}
         self._suspended = bool(row.get("suspended"))
+        self._rebound = is_rebound(self.source, row)
         self._held = held_files(row)
         applied = str(row.get("applied_commit") or "")
         if applied:
@@ -271,7 +277,8 @@ class GitSync:
     async def _judge(self, head: str, applied: str, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
         snapshot = await self.views.snapshot(["resources"])
         try:
-            judged = await asyncio.to_thread(self._judge_now, head, applied, snapshot.rows["resources"], blamed)
+            async with self.readings.turn(self.reading):
+                judged = await asyncio.to_thread(self._judge_now, head, applied, snapshot.rows["resources"], blamed)
         except Transient as error:
             await self._reading_failed(error)
             raise
@@ -298,6 +305,7 @@ class GitSync:
             held=self._held,
             blamed=blamed,
             signatures=signatures,
+            rebound=self._rebound,
         )
 
     def _read_with(self) -> BoundedSource:
@@ -335,7 +343,10 @@ class GitSync:
         return Looked("applied", commit, judged.findings, judged.held)
 
     async def _refuse(self, judged: Judged, findings: tuple[Finding, ...]) -> Looked:
-        info = judged.info
+        info, first = judged.info, next(iter(errors(findings)), findings[0])
+        if info.commit == judged.base:  # the commit is good as it was applied; it is the new binding that is not
+            attempted, why = f"bind the source {self.source.source_id} anew", f"{first.place}: {first.message}"
+            raise Refusal(attempted, why, fix=first.fix, code=first.code)
         revision = RevisionRefused(
             command_id=refused_command_id(self.source.source_id, judged.base, info.commit, findings),
             cause=revision_cause(self.source, info),
@@ -349,7 +360,6 @@ class GitSync:
         )
         await self.refuse(revision, self._fence)
         self._refused, self._refused_at_s = info.commit, self.clock.now_s()
-        first = next(iter(errors(findings)), findings[0])
         _log.warning(
             "commit refused",
             source=self.source.source_id,

@@ -12,10 +12,10 @@ from reconciler.core.revisions import Source
 
 
 def decide_source(row: Mapping[str, Any] | None, source: Source, cause: Cause) -> Append | None:
-    """source.registered when it is new, or anything of it changed."""
+    """source.registered when it is new, was removed, or anything of it changed."""
     names = ("source_id", "org", "project", "url", "branch", "path")
     payload = {name: getattr(source, name) for name in names}
-    if row is not None and all(row.get(name) == value for name, value in payload.items()):
+    if row is not None and not row.get("removed") and all(row.get(name) == value for name, value in payload.items()):
         return None
     seq = row["aggregate_seq"] if row else 0
     event = NewEvent("source", source.source_id, "source.registered", payload)

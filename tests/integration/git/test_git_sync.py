@@ -118,7 +118,13 @@ async def test_objects_that_went_missing_come_back(repository: Repository, platf
     await sync.clone.open()
     await sync.clone.fetch()
     blob = repository.git("rev-parse", "HEAD:env.yaml")
-    (tmp_path / "state" / "git" / "main.git" / "objects" / blob[:2] / blob[2:]).unlink()
+    clone = tmp_path / "state" / "git" / "main.git"
+    (pack,) = clone.glob("objects/pack/*.pack")
+    content = pack.read_bytes()
+    pack.unlink()
+    pack.with_suffix(".idx").unlink()
+    repository.git(f"--git-dir={clone}", "unpack-objects", "-q", stdin=content)
+    (clone / "objects" / blob[:2] / blob[2:]).unlink()
     for _ in range(3):
         with pytest.raises(Transient) as failed:
             await sync.step()

@@ -358,7 +358,11 @@ async def test_nothing_is_ever_checked_out_and_strangers_objects_lie_apart(world
     await world.pulls.step()
     assert world.comment(1)
     state = world.folder / "state" / "git"
-    assert sorted(each.name for each in state.iterdir() if each.is_dir()) == ["main.git", "main.pulls.git"]
+    assert sorted(each.name for each in state.iterdir() if each.is_dir()) == [
+        "main.access",
+        "main.git",
+        "main.pulls.git",
+    ]
     assert not ObjectStore(world.sync.clone.path).has(head)
     assert not list(state.rglob("link"))
 

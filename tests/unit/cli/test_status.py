@@ -14,8 +14,8 @@ PROBLEMS
   prod/app/site: instance i-0002 on node-b is unready (healthcheck_failed)
 
 SOURCES
-  SOURCE  BRANCH  APPLIED       STATE    REFUSED       SUBJECT
-  main    main    aaaaaaaaaaaa  applied  bbbbbbbbbbbb  Serve the site
+  SOURCE  BRANCH  APPLIED       STATE    REFUSED       FETCHED   LED BY  SUBJECT
+  main    main    aaaaaaaaaaaa  applied  bbbbbbbbbbbb  not here  nobody  Serve the site
 
 APPS
   APP            PROCESS  READY  STATE    RELEASE  COMMIT

@@ -188,8 +188,33 @@ def test_a_resource_belongs_to_the_source_that_made_it() -> None:
     (finding,) = refused.findings
     assert (finding.code, finding.path) == ("resource_owned", "volumes/data.yaml")
     assert "source main" in finding.message
-    refused = world.try_commit(remove=[volume().id], commit=COMMIT, source="other")
-    assert isinstance(refused, Refused), "nor can another source remove it"
+    assert world.try_commit(remove=[volume().id], commit=COMMIT, source="other") is None
+    assert str(volume().id) in world.views["resources"], "what another source removes is not its own"
+
+
+def test_a_source_that_takes_over_gets_what_it_declares_and_nothing_restarts() -> None:
+    world = World()
+    world.commit(app(), volume(), route())
+    before = dict(world.views["resources"])
+    assert isinstance(world.try_commit(app(), commit=COMMIT, source="other", takes_over=("third",)), Refused)
+    assert world.try_commit(app(), commit=COMMIT, source="other", takes_over=("main",)) is None
+    rows = world.views["resources"]
+    assert rows[str(app().id)]["origin"]["source_id"] == "other"
+    assert rows[str(app().id)]["deployment_id"] == before[str(app().id)]["deployment_id"]
+    assert rows[str(volume().id)] == before[str(volume().id)], "what it does not declare stays with the other"
+    assert world.try_commit(remove=[app().id, volume().id], commit="d" * 40, source=SOURCE) is None
+    assert str(app().id) in world.views["resources"], "the former owner's removal is not its own any more"
+    assert str(volume().id) not in world.views["resources"]
+    assert isinstance(world.try_commit(app(), commit="e" * 40, source=SOURCE), Refused), "nor can it change it"
+
+
+def test_what_is_taken_over_and_changed_at_once_is_both() -> None:
+    world = World()
+    world.commit(route())
+    assert world.try_commit(route("new.example"), commit=COMMIT, source="other", takes_over=("main",)) is None
+    row = world.views["resources"][str(route().id)]
+    assert (row["origin"]["source_id"], row["spec"]["hostname"]) == ("other", "new.example")
+    assert row["aggregate_seq"] == 3, "created, moved, updated"
 
 
 def test_a_claim_of_somebody_else_is_told_to_the_author() -> None:

@@ -104,6 +104,7 @@ def _resource_payloads() -> dict[str, dict[str, Any]]:
 
 PAYLOADS: Mapping[str, dict[str, Any]] = {
     **_resource_payloads(),
+    "source.removed": {"source_id": "shop", "resources": 3, "reason": "the repository is archived"},
     "source.registered": {
         "source_id": "shop",
         "org": "acme",

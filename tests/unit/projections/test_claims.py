@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.core.claims import Claims
 from reconciler.core.events import NewEvent
 from tests.unit.projections.samples import ROUTE, SPECS, VOLUME, WORKLOAD, as_log, new_event
@@ -36,6 +38,16 @@ def test_a_route_holds_its_name_and_its_listener() -> None:
         "hostname:*:443": ROUTE,
     }
     assert held(route("created"), new_event("route.deleted")) == {}
+
+
+def test_a_resource_that_another_source_takes_over_is_that_ones() -> None:
+    claims = Claims()
+    created, moved = as_log([route("created"), new_event("route.moved")])
+    claims.apply(created)
+    claims.apply(replace(moved, cause=replace(moved.cause, source_id="other")))
+    owners = {(kind, key): claim.owner for (kind, key), claim in claims.held.items()}
+    assert owners["resource", ROUTE] == "other"
+    assert owners["hostname", "www.example.org:443"] == ROUTE
 
 
 def test_a_host_name_is_handed_over_whatever_comes_first_in_the_command() -> None:

@@ -168,6 +168,22 @@ def test_an_app_shows_which_processes_cannot_be_placed() -> None:
     assert got["unschedulable"] == {"web": {"reason": "no_nodes_active", "message": "no node"}}
 
 
+def test_a_source_remembers_how_it_was_bound_when_its_commit_was_applied() -> None:
+    start = (new_event("source.registered"), new_event("revision.applied"))
+    bound = {"org": "acme", "project": "shop", "path": ""}
+    assert row("sources", "shop", *start)["applied_as"] == bound
+    again = row("sources", "shop", *start, new_event("source.registered", path="deploy"))
+    assert (again["path"], again["applied_as"], again["applied_commit"]) == ("deploy", bound, "c0ffee00")
+
+
+def test_a_source_that_was_removed_begins_anew() -> None:
+    events = (new_event("source.registered"), new_event("revision.applied"), new_event("source.removed"))
+    got = row("sources", "shop", *events)
+    assert (got["applied_commit"], got["removed"]) == ("", "the repository is archived")
+    again = row("sources", "shop", *events, new_event("source.registered"))
+    assert (again["applied_commit"], again["removed"]) == ("", "")
+
+
 def test_a_source_shows_the_newest_refusal_until_a_newer_good_commit() -> None:
     start = (new_event("source.registered"), new_event("revision.applied", commit="aaaa1111"))
     refused = row("sources", "shop", *start, new_event("revision.refused", commit="bbbb2222"))

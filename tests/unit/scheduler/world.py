@@ -119,7 +119,12 @@ class World:
         return commit
 
     def try_commit(
-        self, *resources: Resource, remove: Sequence[ResourceId] = (), commit: str, source: str = SOURCE
+        self,
+        *resources: Resource,
+        remove: Sequence[ResourceId] = (),
+        commit: str,
+        source: str = SOURCE,
+        takes_over: tuple[str, ...] = (),
     ) -> Refused | None:
         applied = self.views["sources"].get(source, {}).get("applied_commit", "")
         cause = Cause("user", "ann", ORG, source, commit, correlation_id=f"{source}@{commit}")
@@ -134,7 +139,9 @@ class World:
         changes = [Change("update" if str(each.id) in rows else "create", each.id, "", 1) for each in resources]
         changes += [Change("delete", each, "", 1) for each in remove]
         command_id = f"revision-{source}-{commit}"
-        revision = RevisionApplied(command_id, cause, source, commit, applied, "ann", "a change", tuple(changes))
+        revision = RevisionApplied(
+            command_id, cause, source, commit, applied, "ann", "a change", tuple(changes), takes_over=takes_over
+        )
         state = GitState(
             self.views["resources"],
             self.views["releases"],

@@ -48,6 +48,7 @@ EXPECTED = {
     "POST /v1/holds": OPERATOR,
     "POST /v1/holds/end": OPERATOR,
     "POST /v1/instances/{instance}/stop": OPERATOR,
+    "POST /v1/sources/{source}/remove": OPERATOR,
     "POST /v1/nodes/{node}/enrol": NODE,
     "POST /v1/nodes/{node}/heartbeat": NODE,
     "POST /v1/nodes/{node}/reports": NODE,

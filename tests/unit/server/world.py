@@ -15,6 +15,7 @@ from kit.clock import SystemClock
 from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, NodeReport
 from reconciler.core.acts import Act, Order
+from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.events import NewEvent
 from reconciler.core.history import Deployments, Entry, FailedDeployment, HistoryPage, Onward, Told, Wanted
 from reconciler.core.preview import PlanDocument
@@ -146,6 +147,9 @@ async def serving(
         await world.handle("act", (wanted, order))
         return await acts.act(wanted, order)
 
+    async def remove_source(removal: Removal) -> int:
+        return int(await world.handle("remove_source", removal))
+
     async def secret_for(instance: Doc, node: Doc) -> bytes:
         await world.handle("secret", instance["instance_id"])
         return f"sealed for {node['node_id']}".encode()
@@ -169,7 +173,7 @@ async def serving(
     deps = Deps(
         log=log,
         views=world.views,
-        handlers=Handlers(enrol, heartbeat, node_report, edge_report, act),
+        handlers=Handlers(enrol, heartbeat, node_report, edge_report, act, remove_source),
         checkpoints=world.views.checkpoints,
         secret_for=secret_for,
         quarantined=quarantined,

@@ -2,13 +2,14 @@
 
 A declaration that equals what is there makes no event; one that differs only in its path or line makes KIND.moved.
 Anything else is KIND.created or KIND.updated; what a manifest says about its own removal is KIND.marked beside it. A
-resource belongs to the source that created it, for as long as it lives: the claim "resource" keeps another source from
-taking it, and a route claims its listener.
+resource belongs to the source that created it: the claim "resource" keeps another source from taking it, and a route
+claims its listener. Only a source that takes over from the owner gets it, by declaring it: KIND.moved says so, and
+nothing restarts. What the former owner then removes is not its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from reconciler.core.claims import as_claims, of_resource
@@ -19,6 +20,11 @@ from reconciler.core.findings import Finding
 from reconciler.core.lifecycles import SECRET, allowed, secret_state
 from reconciler.core.model import Resource, ResourceId
 
+OWNED_FIX = (
+    "rename it here, or remove it there first; for a source that takes the other's place, as it is, an operator sets"
+    " takes_over (docs/SOURCES.md)"
+)
+
 
 def declare(state: GitState, command: DeclareResource) -> tuple[NewEvent, ...]:
     resource = command.resource
@@ -26,12 +32,14 @@ def declare(state: GitState, command: DeclareResource) -> tuple[NewEvent, ...]:
     marked = _marked(row or {}, resource)
     if row is None:
         return (resource_event(resource.id, "created", spec=resource.spec), *marked)
+    taken_over = owner_of(row, command.cause.source_id) != command.cause.source_id
+    moved = (resource_event(resource.id, "moved"),)
     if row["spec"] != resource.spec or row.get("retained"):
-        return (resource_event(resource.id, "updated", spec=resource.spec, previous_spec=row["spec"]), *marked)
+        updated = resource_event(resource.id, "updated", spec=resource.spec, previous_spec=row["spec"])
+        return (*(moved if taken_over else ()), updated, *marked)
     origin = row.get("origin") or {}
-    if (origin.get("path"), origin.get("line")) != (resource.origin.path, resource.origin.line):
-        return (resource_event(resource.id, "moved"), *marked)
-    return marked
+    stays = (origin.get("path"), origin.get("line")) == (resource.origin.path, resource.origin.line)
+    return marked if stays and not taken_over else (*moved, *marked)
 
 
 def _marked(row: Doc, resource: Resource) -> tuple[NewEvent, ...]:
@@ -43,7 +51,7 @@ def _marked(row: Doc, resource: Resource) -> tuple[NewEvent, ...]:
 
 def remove(state: GitState, command: RemoveResource) -> tuple[NewEvent, ...]:
     row = state.resources.get(str(command.resource_id))
-    if row is None:
+    if row is None or owner_of(row, command.cause.source_id) != command.cause.source_id:
         return ()
     home = {"node_id": row.get("home_node", "")} if command.resource_id.kind == "volume" else {}
     return (resource_event(command.resource_id, "deleted", **home),)
@@ -52,6 +60,8 @@ def remove(state: GitState, command: RemoveResource) -> tuple[NewEvent, ...]:
 def retain(state: GitState, command: RetainResource) -> tuple[NewEvent, ...]:
     row = state.resources.get(str(command.resource_id))
     if row is None or row.get("retained") == command.reason:
+        return ()
+    if owner_of(row, command.cause.source_id) != command.cause.source_id:
         return ()
     if command.resource_id.kind == "secret" and not allowed(SECRET, secret_state(row), "retained"):
         return ()
@@ -69,21 +79,27 @@ def held_claims(row: Doc | None, resource_id: ResourceId) -> frozenset[Claim]:
     return claims_of(resource_id, row["spec"], (row.get("origin") or {}).get("source_id", ""))
 
 
-def ownership_finding(state: GitState, resource_id: ResourceId, source_id: str, path: str, line: int) -> Finding | None:
+def owner_of(row: Doc, default: str) -> str:
+    """The source that a resource belongs to."""
+    return str((row.get("origin") or {}).get("source_id", default))
+
+
+def ownership_finding(state: GitState, command: DeclareResource, takes_over: Collection[str]) -> Finding | None:
     """Says no when another source declared the resource. The claim would say it too, but less well."""
-    row = state.resources.get(str(resource_id))
-    origin = (row.get("origin") or {}) if row else {}
-    owner = origin.get("source_id", source_id)
-    if owner == source_id:
+    resource, source_id = command.resource, command.cause.source_id
+    row = state.resources.get(str(resource.id))
+    if row is None or owner_of(row, source_id) in (source_id, *takes_over):
         return None
+    origin = row["origin"]
+    place = f"{origin.get('path', '')}:{origin.get('line', 0)}"
     return Finding(
-        path=path,
-        line=line,
+        path=resource.origin.path,
+        line=resource.origin.line,
         column=0,
         pointer="",
         code="resource_owned",
-        message=f"{resource_id.short} belongs to the source {owner} ({origin.get('path', '')}:{origin.get('line', 0)})",
-        fix="rename it here, or remove it there first",
+        message=f"{resource.id.short} belongs to the source {origin['source_id']} ({place})",
+        fix=OWNED_FIX,
     )
 
 

@@ -93,7 +93,7 @@ def _said_of_claim(conflict: Conflict) -> tuple[str, str, str]:
         "resource": (
             "resource_owned",
             f"{key} belongs to the source {conflict.found}",
-            "rename it here, or remove it there first",
+            resources.OWNED_FIX,
         ),
     }
     return found[kind]
@@ -226,11 +226,13 @@ def _findings(
     )
     listeners = resources.Listeners(state, gone | moved) if moved else None
     for command in commands:
-        identity, cause = _resource_id(command), command.cause
-        found = resources.ownership_finding(state, identity, revision.source_id, cause.path, cause.line)
+        if not isinstance(command, DeclareResource):
+            continue
+        identity = command.resource.id
+        found = resources.ownership_finding(state, command, revision.takes_over)
         if found is not None:
             yield identity, found
-        elif listeners is not None and isinstance(command, DeclareResource) and identity.kind == "route":
+        elif listeners is not None and identity.kind == "route":
             taken = listeners.finding(command.resource)
             yield from [(identity, taken)] if taken else []
 
