@@ -86,9 +86,10 @@ def _document(row: Doc, evidence: Evidence, followed: Followed, resources: int) 
 
 
 def _held_back(row: Doc, applied: Doc, evidence: Evidence) -> Iterable[dict[str, str]]:
-    """Of apps that are there it is said at the app."""
+    """Of the source's own apps that are there it is said at the app."""
     for held in applied.get("held") or () if row.get("held_back") else ():
-        if not held["app"] or evidence.row("resources", held["app"]) is None:
+        app = evidence.row("resources", held["app"]) if held["app"] else None
+        if app is None or (app.get("origin") or {}).get("source_id") != row["source_id"]:
             message = f"commit {row['applied_commit'][:12]} was applied except {held_text(held)}"
             yield {"verdict": "held_back", "code": "held_back", "message": message}
 

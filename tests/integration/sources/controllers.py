@@ -108,6 +108,10 @@ class Site:
         rows = await self.rows("SELECT key, doc->'origin'->>'source_id' AS owner FROM view_resources")
         return {row["key"]: row["owner"] for row in rows}
 
+    async def until_told(self, name: str, part: str) -> Any:
+        """Once a problem of the source says so."""
+        return await self.until_source(name, lambda each: any(part in told["message"] for told in each["problems"]))
+
     async def until_resources(self, wanted: set[str]) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while set(await self.resources()) != wanted:

@@ -128,8 +128,9 @@ async def test_an_app_moves_from_one_repository_to_another_as_it_is(site: Site) 
         second = new.commit(SITE)
         await site.until_applied("new", second)
         assert {key: owner for key, owner in (await site.claims()).items() if key in IDS} == dict.fromkeys(IDS, "new")
-        told = await site.until_refused("old", old.commit({"app.yaml": app(more="      replicas: 3\n")}))
-        assert "belongs to the source new" in told
+        old.commit({"app.yaml": app(more="      replicas: 3\n")})
+        found = await site.until_source("old", lambda each: each["held_back"] == ["prod/app/site"])
+        assert "belongs to the source new" in first_problem(found)
         keep = {"env.yaml": ENVIRONMENT.replace("prod", "spare")}
         first = old.commit(
             keep, remove=("app.yaml", "route.yaml", "volume.yaml"), message="x\n\nConfirm-Delete: prod/site/volume/data"

@@ -42,6 +42,10 @@ def decide_removal(removal: Removal, source: Doc | None, rows: Sequence[Doc]) ->
     if removal.resources != len(rows):
         why = f"it has {len(rows)} resources, and the order is for {removal.resources}"
         return Refusal(attempted, why, fix=f"if all of them are meant: --delete-resources {len(rows)}", code="conflict")
+    if protected := [ResourceId.parse(row["resource_id"]).short for row in rows if row.get("protect")]:
+        why = f"{len(protected)} of them are protected: {', '.join(protected[:5])}"
+        fix = "follow the source again and take the protection out of the manifests first"
+        return Refusal(attempted, why, fix=fix, code="conflict")
     volumes = [ResourceId.parse(row["resource_id"]).short for row in rows if row["kind"] == "volume"]
     if volumes and not removal.volumes:
         why = f"the data of {len(volumes)} volumes would be lost: {', '.join(volumes[:5])}"
