@@ -179,5 +179,5 @@ def _rewritten(source: Source, head: str, base: str) -> Finding:
         code="history_rewritten",
         message=f"the branch {source.branch} was rewritten: {head[:12]} does not descend from the applied {base[:12]}",
         fix=f"push a commit that descends from {base[:12]};"
-        f" or an operator starts the controller with --accepted-rewrite {head}",
+        f" or an operator starts the controller with --accepted-rewrite {head} (or accepted_rewrite of its table)",
     )

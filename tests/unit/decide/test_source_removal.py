@@ -8,7 +8,7 @@ import pytest
 
 from kit.errors import Refusal
 from reconciler.core.commands import Append
-from reconciler.core.decide.source_removal import Removal, decide_removal
+from reconciler.core.decide.git.source_removal import Removal, decide_removal
 from tests.unit.projections.samples import APP, ROUTE, SPECS, VOLUME
 
 SOURCE = {"source_id": "shop", "org": "acme", "aggregate_seq": 3}

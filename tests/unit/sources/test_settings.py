@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kit.errors import Refusal
 from kit.settings import load
 from reconciler.settings import ControllerSettings
+from reconciler.source_settings import SourceSettings
 
 KEY = "ssh-ed25519 " + "A" * 68
 HTTPS = '[[sources]]\nname = "a"\nurl = "https://git.example/a.git"\norg = "acme"\nproject = "shop"\n'
@@ -69,6 +71,22 @@ ca_file = "/etc/trueup/ca.pem"
     assert (first.fetch_timeout_s, first.fetch_bytes_max) == (30, 512 << 20)
     assert first.source.takes_over == ("old",)
     assert (second.access.token_user, second.access.token_file) == ("x-access-token", Path("/etc/trueup/b.token"))
+
+
+def test_the_example_of_the_page_is_accepted(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "SOURCES.md").read_text()
+    shop, blog = loaded(tmp_path, page.split("```toml\n")[1].split("```")[0]).followed
+    assert (shop.name, blog.path, blog.forge.kind) == ("shop", "teams/blog", "gitlab")
+    named = page.split("| key | meaning |")[1].split("\n\n")[0]
+    assert not [field.name for field in fields(SourceSettings) if field.name not in named], "every key is told"
+
+
+def test_tables_have_to_agree_on_what_they_share(tmp_path: Path) -> None:
+    other = HTTPS.replace('"a"', '"b"')
+    assert "org_quota of acme is not the same" in refusal(tmp_path, HTTPS + 'org_quota = "instances=1"\n' + other)
+    forge = '[sources.forge]\nkind = "gitea"\n'
+    assert "2 sources of https://git.example/a.git tell the forge" in refusal(tmp_path, HTTPS + forge + other + forge)
+    assert loaded(tmp_path, HTTPS + forge + other + forge + 'context = "b"\n').followed
 
 
 @pytest.mark.parametrize(
