@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-StatusState = Literal["pending", "success", "failure", "superseded"]
+StatusState = Literal["pending", "running", "success", "failure", "superseded"]
 """`superseded`: a newer commit took its place before it was known whether it would succeed."""
 
 

@@ -4,7 +4,7 @@ Called by `reconciler.tasks.commit_statuses` with rows of the views, so a status
 
     seen                                   pending: nothing is changed yet
     refused                                failure, with the first finding
-    applied                                pending, with the counts
+    applied                                running (pending where a forge knows no such state), with the counts
     applied, a deployment of it failed     failure, with the app and the message
     failed                                 failure, with the same, or with what is missing
     applied, apps are held back            failure, with the first of them and its finding
@@ -77,7 +77,7 @@ def _state_and_text(row: Row, applied_commit: str, failed: Mapping[str, str]) ->
         case "failed":
             return "failure", f"applied, and it failed: {row.get('message', '')}"
         case "applied":
-            return "pending", f"applied, not converged yet: {_counts(row)}"
+            return "running", f"applied, not converged yet: {_counts(row)}"
         case _:
             return "pending", "seen: being looked at, nothing is changed yet"
 

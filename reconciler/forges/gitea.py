@@ -20,6 +20,7 @@ class Gitea(GitHubLike):
     description_chars_max = 255
     states: ClassVar[Mapping[str, str]] = {
         "pending": "pending",
+        "running": "pending",
         "success": "success",
         "failure": "failure",
         "superseded": "warning",

@@ -24,6 +24,7 @@ class GitHub(GitHubLike):
     description_chars_max = 140
     states: ClassVar[Mapping[str, str]] = {
         "pending": "pending",
+        "running": "pending",
         "success": "success",
         "failure": "failure",
         "superseded": "error",

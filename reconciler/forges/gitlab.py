@@ -21,6 +21,7 @@ class GitLab(RestForge):
     description_chars_max = 255
     states: ClassVar[Mapping[str, str]] = {
         "pending": "pending",
+        "running": "running",
         "success": "success",
         "failure": "failed",
         "superseded": "canceled",
@@ -87,7 +88,8 @@ class GitLab(RestForge):
 
     async def _post_status(self, commit: str, status: CommitStatus, ref: str) -> None:
         """`ref`: GitLab asks for one when no branch has the commit, which is so for a fork's. It answers 400 to a
-        change from pending to pending; what would change is only the description, and is not worth an error."""
+        change from pending to pending, and the same for running; what would change is only the description, and is not
+        worth an error."""
         document = {
             "state": self.states[status.state],
             "name": status.context,
@@ -99,7 +101,7 @@ class GitLab(RestForge):
         try:
             await self._http.send("POST", f"{self._base}/statuses/{commit}", document, repeatable=True)
         except Refusal as error:
-            if not (error.code == "forge_400" and status.state == "pending" and "transition" in error.why):
+            if not (error.code == "forge_400" and status.state in ("pending", "running") and "transition" in error.why):
                 raise
 
     def _user_name(self, document: Document) -> str:

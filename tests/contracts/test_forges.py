@@ -191,12 +191,12 @@ async def test_a_status_is_sent_once_and_again_when_it_changes(kind: str, tmp_pa
 @every_real_forge
 async def test_each_state_in_the_forges_own_words(kind: str, tmp_path: Path) -> None:
     words = {
-        "github": ["pending", "failure", "success", "error"],
-        "gitlab": ["pending", "failed", "success", "canceled"],
-        "gitea": ["pending", "failure", "success", "warning"],
+        "github": ["pending", "pending", "failure", "success", "error"],
+        "gitlab": ["pending", "running", "failed", "success", "canceled"],
+        "gitea": ["pending", "pending", "failure", "success", "warning"],
     }
     async with opened(kind, tmp_path) as (server, forge, _):
-        for state in ("pending", "failure", "success", "superseded"):
+        for state in ("pending", "running", "failure", "success", "superseded"):
             await forge.put_status(A, CommitStatus("c", state, state))
         assert [each.state for each in reversed(server.statuses[A])] == words[kind]
 

@@ -24,7 +24,7 @@ from kit.wire import Enrolment, InstanceReport, NodeReport
 from reconciler.core.acts import Order, Resume, Suspend
 from reconciler.core.history import Wanted
 from reconciler.core.lifecycles import REVISION, allowed
-from reconciler.core.revisions import Source
+from reconciler.core.revisions import Rules, Source
 from reconciler.core.scheduler.limits import CONVERGENCE_LIMIT_S
 from reconciler.git.clone import BareClone
 from reconciler.git.judge import Judged
@@ -65,13 +65,17 @@ class Followed:
         self.repository = Repository(self.folder / "repository")
         self.views, self.clock = MemoryViews(self.log), Clock()
         self.handlers = Handlers(self.log, self.views, UlidIds(), self.clock)
-        self.source = Source("main", "acme", "shop", str(self.repository.path))
+        self.source = self._source("")
         self.scheduler = Scheduler(self.log, self.views, self.handlers, UlidIds(), self.clock, random.Random(1))
         self.clone = BareClone(self.folder / "state", self.source)
         self.sync = self._sync("")
 
+    def _source(self, rewrite: str) -> Source:
+        rules = Rules(on_error="refuse-commit")
+        return Source("main", "acme", "shop", str(self.repository.path), accepted_rewrite=rewrite, rules=rules)
+
     def _sync(self, rewrite: str) -> GitSync:
-        source = Source("main", "acme", "shop", str(self.repository.path), accepted_rewrite=rewrite)
+        source = self._source(rewrite)
         writes = (self.handlers.see_revision, self.handlers.submit_revision, self.handlers.refuse_revision)
         clone = BareClone(self.folder / "state", source)
         return GitSync(source, clone, resolve_offline, self.log, self.views, *writes, self.clock, random.Random(1))

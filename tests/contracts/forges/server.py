@@ -225,8 +225,10 @@ class ForgeServer:
     def _post_status(self, values: Any, body: Any, query: Any) -> Any:
         context = body.get("context") or body.get("name")
         now = self.status_of(values["sha"], context)
-        if self.kind == "gitlab" and now is not None and now.state == body["state"] == "pending":
-            why = "Cannot transition status via :enqueue from :pending"
+        same = now is not None and now.state == body["state"]
+        if self.kind == "gitlab" and same and body["state"] in ("pending", "running"):
+            verb = {"pending": "enqueue", "running": "run"}[body["state"]]
+            why = f"Cannot transition status via :{verb} from :{body['state']}"
             return web.json_response({"message": why}, status=400), {}
         self._ids += 1
         description, url = body.get("description", ""), body.get("target_url", "")

@@ -107,7 +107,7 @@ async def world() -> World:
 async def test_a_commit_is_pending_until_it_has_converged(world: World) -> None:
     await world.revision("applied", A)
     await world.statuses.step()
-    assert world.told(A) == ("pending", "applied, not converged yet: 2 created, 1 updated")
+    assert world.told(A) == ("running", "applied, not converged yet: 2 created, 1 updated")
     await world.revision("converged", A)
     await world.statuses.step()
     assert world.told(A) == ("success", "converged in 12.3 s: 2 created, 1 updated")
@@ -139,7 +139,7 @@ async def test_a_refused_commit_that_is_applied_later_says_so(world: World) -> N
     await world.revision("refused", A, findings=[FINDING])
     await world.revision("applied", A)
     await world.statuses.step()
-    assert (world.told(A) or ("",))[0] == "pending"
+    assert (world.told(A) or ("",))[0] == "running"
 
 
 async def test_a_superseded_commit_is_told_by_which(world: World) -> None:
@@ -148,7 +148,7 @@ async def test_a_superseded_commit_is_told_by_which(world: World) -> None:
     await world.revision("applied", B, base=A)
     await world.statuses.step()
     assert world.told(A) == ("superseded", f"superseded by {B[:12]} before it converged")
-    assert (world.told(B) or ("",))[0] == "pending"
+    assert (world.told(B) or ("",))[0] == "running"
 
 
 @pytest.mark.parametrize(
@@ -200,20 +200,20 @@ async def test_a_refused_commit_takes_nothings_place(world: World) -> None:
     await world.revision("applied", A)
     await world.revision("refused", B, base=A, findings=[FINDING])
     await world.statuses.step()
-    assert (world.told(A) or ("",))[0] == "pending"
+    assert (world.told(A) or ("",))[0] == "running"
 
 
 async def test_a_failed_deployment_is_a_failure_until_a_retry_gets_through(world: World) -> None:
     await world.revision("applied", A)
     await world.deployment("d-1", A)
     await world.statuses.step()
-    assert (world.told(A) or ("",))[0] == "pending"
+    assert (world.told(A) or ("",))[0] == "running"
     await world.deployment("d-1", A, "failed", "web did not become ready")
     await world.statuses.step()
     assert world.told(A) == ("failure", "applied; site failed: web did not become ready")
     await world.deployment("d-1", A, "succeeded")
     await world.statuses.step()
-    assert (world.told(A) or ("",))[0] == "pending"
+    assert (world.told(A) or ("",))[0] == "running"
     await world.revision("converged", A)
     await world.statuses.step()
     assert (world.told(A) or ("",))[0] == "success"

@@ -61,6 +61,11 @@ def state_of(forge: ForgeServer, commit: str) -> str:
     return found.state if found else ""
 
 
+def said_of(forge: ForgeServer, commit: str) -> str:
+    found = forge.status_of(commit, "trueup/apply")
+    return found.description if found else ""
+
+
 @pytest.mark.parametrize("kind", ["github", "gitlab", "gitea"])
 async def test_a_push_and_a_pull_request_are_told(kind: str, superuser_url: str, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "repository")
@@ -95,7 +100,7 @@ async def test_a_push_and_a_pull_request_are_told(kind: str, superuser_url: str,
             merged = repository.head()
             del forge.pulls[5]
             await hook(url)
-            await until(lambda: state_of(forge, merged) == "pending")
+            await until(lambda: said_of(forge, merged).startswith("applied, not converged yet"))
 
         await running(settings, work)
         [comment] = forge.notes[5]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kit.clock import SystemClock
 from reconciler.core.history import Entry, HistoryPage, Wanted
-from reconciler.core.revisions import Source
+from reconciler.core.revisions import OnError, Rules, Source
 from reconciler.git.clone import BareClone
 from reconciler.revision_history import RevisionHistory
 from reconciler.tasks.git_sync import GitSync, Looked
@@ -54,8 +54,17 @@ class Followed:
         return (await self.log(Wanted(start=commit, limit=1))).entries[0]
 
 
-def follow(repository: Repository, controller: Controller, state: Path, *, rewrite: str = "") -> Followed:
-    source = Source("main", ORG, PROJECT, str(repository.path), accepted_rewrite=rewrite)
+def follow(
+    repository: Repository,
+    controller: Controller,
+    state: Path,
+    *,
+    rewrite: str = "",
+    on_error: OnError = "refuse-commit",
+) -> Followed:
+    """A mistake in an app refuses the commit, unless the test wants the app alone held back."""
+    rules = Rules(on_error=on_error)
+    source = Source("main", ORG, PROJECT, str(repository.path), accepted_rewrite=rewrite, rules=rules)
     clone, store, handlers = BareClone(state, source), controller.store, controller.handlers
     sync = GitSync(
         source=source,

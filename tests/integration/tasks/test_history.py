@@ -12,6 +12,7 @@ from tests.integration.git.repository import Repository
 from tests.integration.tasks.controller import Controller
 from tests.integration.tasks.followed import Followed, follow, site
 from tests.integration.tasks.test_revisions import BAD, break_instances
+from tests.unit.planner.trees import app
 
 
 @pytest.fixture
@@ -66,6 +67,17 @@ async def test_each_commit_with_what_became_of_it(followed: Followed) -> None:
         (made["broken"], ""),
     ]
     assert begin.changes[0]["verb"] == "create" and begin.author == "Dev <dev@example.com>"
+
+
+async def test_a_commit_that_leaves_an_app_as_it_was_says_which(controller: Controller, tmp_path: Path) -> None:
+    await controller.enrol("node-a")
+    followed = follow(Repository(tmp_path / "repository"), controller, tmp_path / "state", on_error="hold-app")
+    await followed.pushed(site("a"))
+    commit = await followed.pushed({**site("b", more=BAD), "other.yaml": app("other")})
+    await controller.settle()
+    entry = await followed.entry(commit)
+    assert (entry.outcome, entry.counts["held"], entry.counts["created"]) == ("converged", 1, 1)
+    assert len(entry.held) == 1 and entry.held[0].startswith("app prod/app/site: apps/site.yaml:10:7 ")
 
 
 async def test_a_commit_that_was_only_fetched_waits(followed: Followed) -> None:
