@@ -82,10 +82,14 @@ class Site:
         return {each["source_id"]: each for each in json.loads(await self.run("source", "list", "--output", "json"))}
 
     async def until_source(self, name: str, holds: Callable[[Any], bool]) -> Any:
-        """The source's document once it is there and `holds`."""
+        """The source's document once it is there and `holds`; then all views have come so far too."""
         async with asyncio.timeout(DEADLINE_S):
             while not ((found := (await self.sources()).get(name)) and holds(found)):
                 await asyncio.sleep(0.1)
+            while any(
+                each["lag_events"] for each in json.loads(await self.run("status", "--output", "json"))["projections"]
+            ):
+                await asyncio.sleep(0.05)
         return found
 
     async def until_applied(self, name: str, commit: str) -> Any:
