@@ -70,8 +70,8 @@ REBUILD_BYTES_MAX = 64 << 20
 """What a rebuild keeps of its rows in memory, as JSON; above it the largest view goes to its table. As Python documents
 they take about four times as much."""
 
-REBUILD_SLICE_EVENTS = 200
-"""How many events a rebuild folds before it lets the other loops of the controller go on: about 2 ms."""
+REBUILD_SLICE_EVENTS = 500
+"""How many events a rebuild folds before it lets the other loops of its process go on: about 5 ms."""
 
 REBUILD_FINISH_TRIES = 3
 """A view whose lock was not free within LOCK_TIMEOUT_MS is tried again so often."""
