@@ -33,6 +33,7 @@ from reconciler.core.revisions import (
     HeldApp,
     PassedOver,
     RevisionApplied,
+    RevisionSeen,
     Signature,
     Source,
     applied_command_id,
@@ -130,6 +131,7 @@ def revision_of(
     released: tuple[str, ...] = (),
     signatures: Sequence[SignedBy] = (),
     passed_over: PassedOver = NOTHING_PASSED_OVER,
+    seen: RevisionSeen | None = None,
 ) -> RevisionApplied:
     """The act of applying the plan, which goes with its commands. `warnings`: all of the commit's findings.
     `signatures`: newest first."""
@@ -151,6 +153,7 @@ def revision_of(
         signers_omitted=max(0, len(signatures) - SIGNERS_MAX),
         counts=planned.counts(len(held)),
         passed_over=passed_over,
+        seen=seen,
         takes_over=source.takes_over,
     )
 

@@ -116,6 +116,25 @@ NOTHING_PASSED_OVER = PassedOver()
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionSeen:
+    """The branch names this commit now. `commits`: how far it is ahead of `base`, itself included, at most 10,000.
+    `pull_request`: what its message claims (`core.pull_claims`), "" for nothing."""
+
+    cause: Cause
+    source_id: str
+    commit: str
+    base: str
+    author: str
+    subject: str
+    commits: int
+    pull_request: str = ""
+
+    @property
+    def revision_id(self) -> str:
+        return f"{self.source_id}@{self.commit}"
+
+
+@dataclass(frozen=True, slots=True)
 class HeldApp:
     """An app (text of its `ResourceId`) that stays as it is live, because of errors that are its own. "" stands for
     files that cannot be read and were never known to declare anything. `files`: those that cannot be read."""
@@ -161,6 +180,7 @@ class RevisionApplied:
     signers_omitted: int = 0
     counts: Counts | None = None
     passed_over: PassedOver = NOTHING_PASSED_OVER
+    seen: RevisionSeen | None = None
     takes_over: tuple[str, ...] = ()
 
     @property
@@ -182,6 +202,7 @@ class RevisionRefused:
     subject: str
     findings: tuple[Finding, ...]
     counts: Counts | None = None
+    seen: RevisionSeen | None = None
 
     @property
     def revision_id(self) -> str:

@@ -11,8 +11,7 @@ from reconciler.core.commands import Append, Appended, Conflict, Fence, GitComma
 from reconciler.core.decide import quotas, sources
 from reconciler.core.decide.git import GitState, claim_refusal, decide_refused, decide_revision, decide_seen
 from reconciler.core.events import Cause
-from reconciler.core.revision_steps import RevisionSeen
-from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
+from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, RevisionSeen, Source, Submitted
 from reconciler.handlers.appending import (
     ATTEMPTS_MAX,
     VIEW_WAIT_S,

@@ -33,14 +33,14 @@ from typing import Any, Literal
 
 from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import Refusal, Transient, said, unknown
+from kit.errors import Refusal, Transient, TrueupError, said, unknown
 from kit.logs import get
 from kit.waiting import first_of
 from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
 from reconciler.core.planner import Plan, revision_of
 from reconciler.core.pull_claims import pull_request_of
-from reconciler.core.revision_steps import COMMITS_MAX, SUPERSEDED_MAX, RevisionSeen, SeeRevision
+from reconciler.core.revision_steps import COMMITS_MAX, SUPERSEDED_MAX, SeeRevision
 from reconciler.core.revisions import (
     CommitInfo,
     HeldApp,
@@ -48,6 +48,7 @@ from reconciler.core.revisions import (
     Refused,
     RefuseRevision,
     RevisionRefused,
+    RevisionSeen,
     Source,
     SubmitRevision,
     Submitted,
@@ -72,8 +73,8 @@ refusal for the same reasons is one event."""
 BLAMED_APPS_MAX = 20
 """When the live system objects to so many apps of one commit and goes on, the whole is refused."""
 REFRESH_S = 20.0
-TELL_S = 5.0
-"""How long a pass that failed still waits for its commit to be told as seen."""
+SEEN_AFTER_S = 0.25
+"""A commit that is judged for longer is told as seen by itself; others with what became of them."""
 BEHIND_MAX = 1000
 """Commits of a suspended source that are counted: more are as many."""
 LOOK_GAP_S = 0.2
@@ -109,6 +110,7 @@ class GitSync:
     clock: Clock
     rng: random.Random
     interval_s: float = 15.0
+    seen_after_s: float = SEEN_AFTER_S
     signers: SignersFile | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=60.0))
     reading: ReadingProcess = field(default_factory=ReadingProcess)
@@ -196,12 +198,12 @@ class GitSync:
         while True:
             judged = await self._judge_and_tell(seen, blamed)
             if judged.plan is None or errors(judged.findings):
-                return await self._refuse(judged, judged.findings)
-            result = await self._submit(judged, judged.plan, over)
+                return await self._refuse(judged, judged.findings, seen)
+            result = await self._submit(judged, judged.plan, seen, over)
             if isinstance(result, Submitted):
                 return await self._applied_now(judged)
             if not self._may_hold(result, blamed):
-                return await self._refuse(judged, ordered([*judged.findings, *result.findings]))
+                return await self._refuse(judged, ordered([*judged.findings, *result.findings]), seen)
             blamed.update(result.blamed)
 
     def _may_hold(self, result: Refused, blamed: Mapping[str, object]) -> bool:
@@ -229,17 +231,20 @@ class GitSync:
         return seen, PassedOver(ahead.count, told)
 
     async def _judge_and_tell(self, seen: RevisionSeen, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
-        """Both at once. When this controller dies of the commit, the log says which one it was at."""
-        telling = asyncio.ensure_future(self._tell_seen(seen))
+        """A commit that takes long, or cannot be judged now, is told as seen meanwhile: when this controller dies of
+        it, the log says which one it was at."""
+        judging = asyncio.ensure_future(self._judge(seen.commit, seen.base, blamed))
         try:
-            judged = await self._judge(seen.commit, seen.base, blamed)
-        except BaseException:
-            await asyncio.wait([telling], timeout=TELL_S)  # what is not told by then, the next pass tells
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
-            raise
-        await telling
-        return judged
+            await asyncio.wait([judging], timeout=self.seen_after_s)
+            if not judging.done():
+                await self._tell_seen(seen)
+            elif judging.exception() is not None:
+                with contextlib.suppress(TrueupError):  # what stands against judging says more
+                    await self._tell_seen(seen)
+            return await judging
+        finally:
+            judging.cancel()
+            await asyncio.gather(judging, return_exceptions=True)
 
     async def _tell_seen(self, seen: RevisionSeen) -> None:
         if seen.commit != seen.base and self._seen != (seen.commit, seen.base):
@@ -319,7 +324,7 @@ class GitSync:
             return None
         return SignatureCheck(self.signers.trust(), datetime.fromisoformat(self.clock.utc()))
 
-    async def _submit(self, judged: Judged, planned: Plan, over: PassedOver) -> Submitted | Refused:
+    async def _submit(self, judged: Judged, planned: Plan, seen: RevisionSeen, over: PassedOver) -> Submitted | Refused:
         revision = revision_of(
             planned,
             self.source,
@@ -329,6 +334,7 @@ class GitSync:
             released=judged.released,
             signatures=judged.signatures,
             passed_over=over,
+            seen=seen,
         )
         return await self.submit(revision, planned.commands, self._fence)
 
@@ -342,7 +348,7 @@ class GitSync:
             _log.warning("applied except", source=source, commit=commit, app=each.short, why=why)
         return Looked("applied", commit, judged.findings, judged.held)
 
-    async def _refuse(self, judged: Judged, findings: tuple[Finding, ...]) -> Looked:
+    async def _refuse(self, judged: Judged, findings: tuple[Finding, ...], seen: RevisionSeen) -> Looked:
         info, first = judged.info, next(iter(errors(findings)), findings[0])
         if info.commit == judged.base:  # the commit is good as it was applied; it is the new binding that is not
             attempted, why = f"bind the source {self.source.source_id} anew", f"{first.place}: {first.message}"
@@ -357,6 +363,7 @@ class GitSync:
             subject=info.subject,
             findings=findings,
             counts=judged.plan.counts(len(judged.held)) if judged.plan else None,
+            seen=seen,
         )
         await self.refuse(revision, self._fence)
         self._refused, self._refused_at_s = info.commit, self.clock.now_s()

@@ -424,10 +424,10 @@ BUGS = (
     ),
     Bug(
         "commits",
-        "a commit is told as seen only after it was judged",
+        "a commit is told as seen only after it was judged, however long that takes",
         "reconciler/tasks/git_sync.py",
-        "telling = asyncio.ensure_future(self._tell_seen(seen))",
-        "telling = asyncio.ensure_future(self._judge(seen.commit, seen.base))",
+        "if not judging.done():",
+        "if False:",
         f"{TASKS}/test_revisions.py::test_a_commit_is_seen_although_judging_it_does_not_end",
     ),
     Bug(

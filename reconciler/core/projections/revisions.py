@@ -3,9 +3,9 @@ the statuses of commits, the history and `explain`.
 
 Each event is named after the state that it leads to: `lifecycles.REVISION`. `base`, `author`, `subject`, `findings`,
 `changes` and `held` (the apps that an applied commit left as they were, and why) are of the last time that the commit
-was looked at; `seen_event_id`, `commits`, `pull_request`, `resources` and `planned` of the steps to that; `seconds`,
-`message` (why it failed), `superseded_by` and `was` of what has become of it since. In logs from before revision.seen
-commits begin with refused or applied.
+was looked at; `lives` (how often it was seen), `commits`, `pull_request`, `resources` and `planned` of the steps to
+that; `seconds`, `message` (why it failed), `superseded_by` and `was` of what has become of it since. In logs from
+before revision.seen commits begin with refused or applied.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     require(REVISION, "" if row is None else row["status"], status, event)
     match status:
         case "seen":
-            return _looked_at(row, event, {"seen_event_id": event.event_id, "planned": None})
+            return _looked_at(row, event, {"lives": (row or {}).get("lives", 0) + 1, "planned": None})
         case "planned":
             planned = {**told, "resources": (row or {}).get("resources", 0)}
             about = {name: planned.pop(name) for name in ("source_id", "commit")}

@@ -17,8 +17,7 @@ from reconciler.core.commands import (
     RetainResource,
 )
 from reconciler.core.events import Event
-from reconciler.core.revision_steps import RevisionSeen
-from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, Source, Submitted
+from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, RevisionSeen, Source, Submitted
 from reconciler.git.clone import BareClone
 from reconciler.ports import Doc, EventFilter, Head, ViewSnapshot
 from reconciler.tasks.git_sync import GitSync

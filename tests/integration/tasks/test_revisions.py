@@ -39,13 +39,18 @@ async def break_instances(followed: Followed, digit: str) -> None:
                 await controller.report(row["instance_id"], "stopped")
 
 
-async def test_a_good_commit_is_told_step_by_step_in_two_transactions(followed: Followed) -> None:
+@pytest.mark.parametrize(("seen_after_s", "transactions"), [(60.0, 1), (0.0, 2)])
+async def test_a_commit_is_told_step_by_step_in_one_transaction_or_in_two_when_it_takes_long(
+    followed: Followed, seen_after_s: float, transactions: int
+) -> None:
+    followed.sync.seen_after_s = seen_after_s
     commit = await followed.pushed(site(), message="Add the site (#12)")
     await followed.controller.settle()
     assert await followed.told(commit) == ["seen", "validated", "planned", "applied", "converged"]
     events = [each for each in await followed.controller.events() if each.aggregate_id == f"main@{commit}"]
     seen, validated, planned, applied, _ = events
-    assert validated.command_id == planned.command_id == applied.command_id != seen.command_id
+    assert validated.command_id == planned.command_id == applied.command_id
+    assert len({seen.command_id, applied.command_id}) == transactions
     assert (seen.payload["commits"], seen.payload["pull_request"]) == (1, "#12")
     assert (validated.payload["resources"], planned.payload["created"], planned.payload["removed"]) == (2, 2, 0)
     row = (await followed.controller.rows("revisions"))[f"main@{commit}"]

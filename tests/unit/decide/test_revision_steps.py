@@ -11,8 +11,8 @@ from reconciler.core.commands import Append
 from reconciler.core.decide.git import GitState, decide_refused, decide_revision, decide_seen
 from reconciler.core.events import Cause
 from reconciler.core.findings import Finding
-from reconciler.core.revision_steps import SUPERSEDED_MAX, RevisionSeen, counts_of
-from reconciler.core.revisions import CommitInfo, PassedOver, Refused, RevisionApplied, RevisionRefused
+from reconciler.core.revision_steps import SUPERSEDED_MAX, counts_of
+from reconciler.core.revisions import CommitInfo, PassedOver, Refused, RevisionApplied, RevisionRefused, RevisionSeen
 
 BASE, COMMIT, OTHER = "b" * 40, "c" * 40, "d" * 40
 CAUSE = Cause("user", "ann", "acme", "main", COMMIT)
@@ -89,13 +89,26 @@ def test_a_plan_that_was_told_is_not_told_again() -> None:
     assert told(batch(state(over), APPLIED)[0]) == ["validated", "planned", "applied"], "another life"
 
 
+def test_a_commit_that_was_not_told_as_seen_is_with_what_became_of_it() -> None:
+    (applied,) = batch(state(), replace(APPLIED, seen=SEEN))
+    assert told(applied) == ["seen", "validated", "planned", "applied"]
+    (anew,) = batch(state(row("converged")), replace(APPLIED, seen=SEEN))
+    assert told(anew) == ["seen", "validated", "planned", "applied"]
+    (known,) = batch(state(row("seen")), replace(APPLIED, seen=SEEN))
+    assert told(known) == ["validated", "planned", "applied"]
+    assert told(decide_refused(state(), replace(REFUSED, seen=SEEN))) == ["seen", "refused"]
+
+
 def test_a_refusal_is_one_command_for_as_long_as_the_commit_is_not_seen_anew() -> None:
+    """Whether it was told as seen by itself, with the first refusal, or by a version that told of no such thing."""
+    refused = replace(REFUSED, seen=SEEN)
+    once = [None, row("seen", lives=1), row("refused", lives=1), row("refused")]
+    anew = [row("superseded", lives=1), row("seen", lives=2), row("refused", lives=2)]
     ids = []
-    for mine in (None, row("seen", seen_event_id=7), row("refused", seen_event_id=7), row("seen", seen_event_id=31)):
-        append = decide_refused(state(mine), REFUSED)
-        assert append is not None
-        ids.append(append.command_id)
-    assert ids[1] == ids[2] and len(set(ids)) == 3
+    for lives in (once, anew):
+        appends = [decide_refused(state(mine), refused) for mine in lives]
+        ids.append({append.command_id for append in appends if append})
+    assert [len(each) for each in ids] == [1, 1] and ids[0] != ids[1]
 
 
 def test_all_that_it_takes_the_place_of_is_told_in_one_append_of_the_same_batch() -> None:

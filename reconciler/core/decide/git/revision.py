@@ -1,9 +1,9 @@
 """A whole revision. Called by `reconciler.handlers`; `resources` and `rollouts` decide the parts.
 
-The batch is appended in one transaction or not at all: what is told of the revision first (validated, planned and
-applied), then what each command makes, each with the cause (path and line) of its own command, and last what the
-revision takes the place of. The first append frees whatever the revision gives up, so that two routes
-can swap their hostnames in one commit. The same revision over the same state gives the same batch.
+The batch is appended in one transaction or not at all: what is told of the revision first (seen to applied), then what
+each command makes, each with the cause (path and line) of its own command, and last what the revision takes the place
+of. The first append frees whatever the revision gives up, so that two routes can swap their hostnames in one commit.
+The same revision over the same state gives the same batch.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def decide_refused(state: GitState, revision: RevisionRefused) -> Append | None:
     lifecycle is past it. Refused once for the same reasons, for as long as it is not seen anew."""
     if revision.commit == state.applied_commit or not allowed(REVISION, state.revision_status, "refused"):
         return None
-    seen = (state.revision or {}).get("seen_event_id", 0)
-    command_id = f"{revision.command_id}~{seen}" if seen else revision.command_id
+    life = steps.life(state, revision)
+    command_id = f"{revision.command_id}~{life}" if life > 1 else revision.command_id
     payload = {**_about(revision), "findings": to_json(revision.findings)}
     event = NewEvent("revision", revision.revision_id, "revision.refused", payload)
-    events = (*steps.judged_events(state, revision), event)
+    events = (*steps.told_before(state, revision), event)
     return Append(command_id, digest(payload), revision.cause, events, expected={})
 
 
@@ -169,7 +169,7 @@ def _applied(state: GitState, revision: RevisionApplied, commands: Sequence[GitC
         command_id=_command_id(state, revision, ""),
         body_hash=digest([payload, [_body(command) for command in commands]]),
         cause=revision.cause,
-        events=(*steps.judged_events(state, revision), event),
+        events=(*steps.told_before(state, revision), event),
         expected={
             ("revision", revision.revision_id): state.revision["aggregate_seq"] if state.revision else 0,
             ("suspension", source_scope(revision.source_id)): int((state.source or {}).get("suspension_seq") or 0),

@@ -12,31 +12,49 @@ from kit.canonical import digest
 from reconciler.core.commands import Append
 from reconciler.core.decide.git.state import Doc, GitState
 from reconciler.core.events import NewEvent
-from reconciler.core.revision_steps import OPEN, SUPERSEDED_MAX, RevisionSeen, seen_command_id
-from reconciler.core.revisions import RevisionApplied, RevisionRefused
+from reconciler.core.revision_steps import OPEN, SUPERSEDED_MAX, seen_command_id
+from reconciler.core.revisions import RevisionApplied, RevisionRefused, RevisionSeen
 
 
 def decide_seen(state: GitState, revision: RevisionSeen) -> Append | None:
-    """None for what is known already: the applied commit, and one that is still looked at or was refused."""
+    """None for what is known already."""
+    event = _seen(state, revision)
+    if event is None:
+        return None
+    seq = state.revision["aggregate_seq"] if state.revision else 0
+    return Append(
+        command_id=seen_command_id(revision.revision_id, seq),
+        body_hash=digest([revision.revision_id, seq]),
+        cause=revision.cause,
+        events=(event,),
+        expected={("revision", revision.revision_id): seq},
+    )
+
+
+def told_before(state: GitState, revision: RevisionApplied | RevisionRefused) -> tuple[NewEvent, ...]:
+    """What goes before revision.applied or .refused, as far as it was not told yet: seen, and for one that could be
+    planned validated and planned."""
+    seen = _seen(state, revision.seen) if revision.seen else None
+    return (*([seen] if seen else ()), *_judged(state, revision))
+
+
+def life(state: GitState, revision: RevisionRefused) -> int:
+    """How often the commit was seen, this time included: a refusal of another life is another refusal."""
+    seen = revision.seen is not None and _seen(state, revision.seen) is not None
+    return int((state.revision or {}).get("lives", 0)) + seen
+
+
+def _seen(state: GitState, revision: RevisionSeen) -> NewEvent | None:
+    """None for the applied commit, and for one that is still looked at or was refused."""
     row = state.revision
     current = row is not None and row["status"] in OPEN - {"applied", "failed"}
     if current or revision.commit == state.applied_commit:
         return None
     names = ("source_id", "commit", "base", "author", "subject", "commits", "pull_request")
-    payload = {name: getattr(revision, name) for name in names}
-    seq = row["aggregate_seq"] if row else 0
-    return Append(
-        command_id=seen_command_id(revision.revision_id, seq),
-        body_hash=digest([revision.revision_id, seq]),
-        cause=revision.cause,
-        events=(NewEvent("revision", revision.revision_id, "revision.seen", payload),),
-        expected={("revision", revision.revision_id): seq},
-    )
+    return _event(revision.revision_id, "seen", {name: getattr(revision, name) for name in names})
 
 
-def judged_events(state: GitState, revision: RevisionApplied | RevisionRefused) -> tuple[NewEvent, ...]:
-    """revision.validated and .planned, which go before what became of the commit. Empty for one that could not be
-    planned, or of which both were told."""
+def _judged(state: GitState, revision: RevisionApplied | RevisionRefused) -> tuple[NewEvent, ...]:
     counts = revision.counts
     if counts is None or _told(state.revision, revision):
         return ()
