@@ -66,6 +66,21 @@ class Unit:
     sent_after: int | None = None
     part: Part | None = None
 
+    _touches: set[object] | None = None
+
+    def alone(self) -> list[object]:
+        """What no other unit of its batch may have: its commands, and the aggregates whose version it expects."""
+        return [key for append in self.batch for key in (append.command_id, *append.expected)]
+
+    def touches(self) -> set[object]:
+        """Its commands, aggregates and claims: units that share any keep their order."""
+        if self._touches is None:
+            self._touches = set(self.alone())
+            for append in self.batch:
+                self._touches.update((event.aggregate_type, event.aggregate_id) for event in append.events)
+                self._touches.update(("claim", claim.kind, claim.key) for claim in (*append.take, *append.free))
+        return self._touches
+
 
 def part_of(batch: Sequence[Append]) -> Part | None:
     """None for what needs the closer look: claims, a command twice, versions that cannot all be."""

@@ -1,7 +1,8 @@
-"""The one connection that appends. Called by `reconciler.store.event_log`.
+"""The connections that append. Called by `reconciler.store.event_log`.
 
-It stands outside the pool: an append must not wait behind readers, and what a pool does when it takes a connection back
-would cost another round trip for each batch. It is opened when it is first needed, and anew after it broke.
+They stand outside the pool: an append must not wait behind readers, and what a pool does when it takes a connection
+back would cost another round trip for each batch. One is opened when it is needed and none is free, and anew after it
+broke.
 """
 
 from __future__ import annotations
@@ -26,27 +27,43 @@ was empty would scan for ever, and to plan anew costs more than to append."""
 
 
 class AppendLine:
+    """As many connections as are used at once, which its caller bounds."""
+
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]]) -> None:
         self._connect = connect
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._free: list[asyncpg.Connection[Any]] = []
+        self._used: set[asyncpg.Connection[Any]] = set()
 
     @contextlib.asynccontextmanager
     async def use(self, attempted: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-        """By one at a time. Whatever leaves the state of the connection in doubt ends it."""
+        """Whatever leaves the state of the connection in doubt ends it."""
         with translated(attempted):
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await self._connect()
+            connection = await self._take()
             try:
-                yield self._connection
+                yield connection
             except asyncpg.PostgresError as error:
                 if isinstance(error, LOST):
-                    self.close()
+                    connection.terminate()
                 raise
             except BaseException:
-                self.close()
+                connection.terminate()
                 raise
+            finally:
+                self._used.discard(connection)
+                if not connection.is_closed():
+                    self._free.append(connection)
+
+    async def _take(self) -> asyncpg.Connection[Any]:
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_closed():
+                break
+        else:
+            connection = await self._connect()
+        self._used.add(connection)
+        return connection
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        for connection in (*self._free, *self._used):
+            connection.terminate()
+        self._free.clear()

@@ -1,8 +1,10 @@
 """The event log in Postgres: `reconciler.ports.EventLog`.
 
-Called by the handlers, the loops and the server. What they append goes through a `Batcher` onto one connection:
+Called by the handlers, the loops and the server. What they append goes through a `Batcher` to Postgres:
 
     check (Python) -> queue -> one SQL call that locks the head row, checks, writes and commits -> wake the readers
+
+The next such call waits for that lock already, on a second connection (`batcher`).
 
 When anything speaks against any command of the batch (a duplicate, a conflict, a claim to move), that call changes
 nothing, and the batch takes the longer way, on which `placement` decides about each command:

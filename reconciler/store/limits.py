@@ -34,6 +34,9 @@ LOOP_COMMANDS_MAX = 256
 BATCH_EVENTS_MAX = 1_000
 """Events that share one, beyond a first unit of any size: while Postgres writes them, the next ones are made ready."""
 
+BATCHES_UNDER_WAY_MAX = 2
+"""One that Postgres writes, and one that waits for it there. A third would only make the batches smaller."""
+
 REACHED_AGGREGATES_MAX = 20_000
 """About 4 MiB of hints; what falls out is looked up the slower way."""
 

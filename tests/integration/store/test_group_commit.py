@@ -12,13 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from kit.clock import SystemClock
 from kit.errors import Bug, Refusal, Transient
-from reconciler.core.commands import Append, Appended, AppendResult, Claim, Conflict, Fence
+from reconciler.core.commands import Append, Appended, Claim, Conflict, Fence
 from reconciler.core.events import NewEvent
-from reconciler.store import batcher as batcher_module
-from reconciler.store.append_batch import Unit
-from reconciler.store.batcher import Batcher
 from reconciler.store.limits import REACHED_AGGREGATES_MAX
 from reconciler.store.placement import Known, place_units
 from reconciler.store.pool import connect
@@ -181,39 +177,6 @@ async def test_L4_racing_processes_leave_a_history_that_some_order_explains(
     for _, group in itertools.groupby(events, key=lambda event: event.command_id):
         assert len(list(group)) in (1, 2)
     assert len({key for key, _ in itertools.groupby(events, key=lambda e: e.command_id)}) == 3 * 6 * 8 + won
-
-
-async def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher_module, "QUEUE_COMMANDS_MAX", 4)
-    monkeypatch.setattr(batcher_module, "QUEUE_TIMEOUT_S", 0.2)
-    let_go = asyncio.Event()
-    sizes: list[int] = []
-
-    async def send(units: Sequence[Unit]) -> list[list[AppendResult]]:
-        sizes.append(len(units))
-        await let_go.wait()
-        return [[Appended(append.command_id, 1, 1) for append in unit.batch] for unit in units]
-
-    queue = Batcher(send, SystemClock())
-
-    def submitted(number: int) -> asyncio.Task[list[AppendResult]]:
-        answer: asyncio.Future[list[AppendResult]] = asyncio.get_running_loop().create_future()
-        unit = Unit([command(command_id=f"q-{number}")], (), True, answer, SystemClock().now_s() + 5)
-        return asyncio.ensure_future(queue.submit(unit))
-
-    first = submitted(0)
-    while not sizes:
-        await asyncio.sleep(0)
-    waiting = [submitted(number) for number in range(1, 5)]
-    (refused,) = await asyncio.gather(submitted(5), return_exceptions=True)
-    assert isinstance(refused, Transient)
-    assert refused.code == "append_queue_full"
-    late = submitted(6)
-    await asyncio.sleep(0)
-    let_go.set()
-    await asyncio.gather(first, late, *waiting)
-    assert sizes[:2] == [1, 4], "what queued while the first was under way went together"
-    await queue.close()
 
 
 async def test_a_closed_store_answers_those_who_wait(store_settings: StoreSettings, superuser_url: str) -> None:
