@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from kit.errors import Refusal, TrueupError
+from kit.errors import Refusal, Transient, TrueupError
 from kit.files import write_atomically
 from kit.plain_text import counted
 from reconciler.cli import exits
@@ -147,7 +147,8 @@ def _applied(args: argparse.Namespace, secret: ResourceId) -> str:
             return ""
         why = f"the controller was asked whether {secret.short} was applied: {error.why}"
         fix = "start it, or name it with --controller; or say with --vouch that every value is meant"
-        raise Refusal("rewrap secrets", why, fix=fix, code=error.code) from error
+        kind = Transient if error.retryable else Refusal
+        raise kind("rewrap secrets", why, fix=fix, code=error.code) from error
     return str(row["spec"].get("version_id", ""))
 
 
