@@ -5,7 +5,7 @@
     AGE-SECRET-KEY-1...        earlier ones, which still open
     TRUEUP-VERSION-KEY-1...    64 hexadecimal digits
 
-The version key makes the version ids of secrets. If it changed, every process that uses a secret would be replaced. A
+The version key makes the version ids of secrets. With another one no version in the log would fit what is opened. A
 file with one identity needs no such line: the version key is derived from that identity. A rotation writes it down, so
 that it stays when the identity that it came from goes.
 """
@@ -33,7 +33,7 @@ _VERSION_KEY = "TRUEUP-VERSION-KEY-1"
 _VERSION_LINE = re.compile(_VERSION_KEY + "([0-9A-F]{64})")
 _HEADING = """\
 # The platform's key: every secret of the fleet opens with it. The first identity seals, all of them open.
-# Keep the version key: with another one, every process that uses a secret is replaced.
+# Keep the version key: with another one, no version of a secret that the log names fits any more.
 """
 
 

@@ -177,7 +177,7 @@ class Vault:
                 self._ring = _Ring(key)
                 _log.info("the platform's key was read anew", identities=len(key.identities))
             else:
-                why = "its version key is another one; a restart takes it, and replaces every process with a secret"
+                why = "its version key is another one: no version of a secret that the log names would fit"
                 _log.warning("the platform's key is not read anew", path=str(self._path), why=why)
         return self._ring
 

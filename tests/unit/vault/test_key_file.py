@@ -69,7 +69,7 @@ def test_there_is_a_bound(path: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["no version key", "torn", "twice", "foreign line", "empty"])
 def test_a_damaged_file_is_refused_and_kept(path: Path, broken: str) -> None:
-    """Above all one whose version key is lost: another one would replace every process that uses a secret."""
+    """Above all one whose version key is lost: with another one no version in the log would fit."""
     key_file.rotate(path)
     lines = path.read_text().splitlines()
     content = {

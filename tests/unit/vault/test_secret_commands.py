@@ -21,7 +21,7 @@ from reconciler.vault.sealing import sealed_for
 SECRET = ResourceId("acme", "shop", "prod", "site", "secret", "tls")
 CANARY = "correct-horse-battery-staple"
 SCOPE = Scope("acme", "shop")
-MEMORY = (Path("/dev/shm"), Path(f"/run/user/{os.getuid()}"))  # noqa: S108  # where edited values lie
+MEMORY = (Path("/dev/shm"), Path(f"/run/user/{os.getuid()}"))  # where edited values lie
 
 
 class Host:
@@ -181,7 +181,7 @@ def test_edit_that_does_not_end_well_changes_and_leaves_nothing(
     host.write(A=host.sealed(CANARY))
     before = host.file.read_bytes()
     monkeypatch.setenv("EDITOR", editor(tmp_path, script))
-    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: PTH123, SIM115  # nobody to ask
+    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115  # nobody to ask
     code = 0 if "0 values" in told else 2 if "no" in told.split() else 1
     assert told in host.run("edit", str(host.file), code=code)
     assert host.file.read_bytes() == before
