@@ -89,8 +89,8 @@ def test_what_seal_prints_is_what_the_platform_reads(
     lines = b"# a comment\n\nGREETING=hello = you\r\nCERT=base64:LS0tCg==\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
     where = ("--env", "prod", "--app", "site", "--name", "site-tls", "--state", str(tmp_path))
-    where = (*where, "--org", "org", "--project", "project")
-    code, printed = run(capsys, "secret", "seal", *where, "-", "--file", f"KEY={tmp_path / 'key.pem'}")
+    project = ("--org", "org", "--project", "project")
+    code, printed = run(capsys, "secret", "seal", *where, *project, "-", "--file", f"KEY={tmp_path / 'key.pem'}")
     assert code == 0
     assert "hello" not in printed
     file = read_file(printed.encode(), "secret.yaml", "b", Scope("org", "project"), vault.resolve)
