@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kit.errors import Refusal
 from reconciler.cli import exits
 from reconciler.cli.client import add_connection_options, add_state_option, fetch, state_folder
 from reconciler.cli.output import print_json
@@ -77,11 +78,11 @@ def find_recipient(args: argparse.Namespace) -> str:
     """As given, else from the platform's key (which is not made here), else as the controller says."""
     if args.recipient:
         return str(args.recipient)
-    if not args.source and key_path(args).exists():
-        return Vault(key_path(args)).recipient_of(args.org, args.project)
+    if not args.source and os.access(key_path(args), os.R_OK):
+        return open_vault(args).recipient_of(args.org, args.project)
     if args.controller or os.environ.get("TRUEUP_CONTROLLER") or (state_folder(args) / CONTROLLER_URL).exists():
         return _asked(args)
-    why = f"{key_path(args)} is not there, and no controller is named"
+    why = f"{key_path(args)} is not there, or not for you, and no controller is named"
     raise usage(why, "give --recipient age1..., as trueup secret recipient prints it, or --controller")
 
 
@@ -104,11 +105,8 @@ def key_path(args: argparse.Namespace) -> Path:
 
 
 def open_vault(args: argparse.Namespace) -> Vault:
-    path = key_path(args)
-    try:
+    with _there(key_path(args)) as path:
         return Vault(path)
-    except FileNotFoundError:
-        raise _no_key(path) from None
 
 
 def _recipient(args: argparse.Namespace) -> int:
@@ -117,11 +115,8 @@ def _recipient(args: argparse.Namespace) -> int:
 
 
 def _rotate(args: argparse.Namespace) -> int:
-    path = key_path(args)
-    try:
+    with _there(key_path(args)) as path:
         key = key_file.rotate(path)
-    except FileNotFoundError:
-        raise _no_key(path) from None
     text = (
         f"{path} has a new key before {len(key.identities) - 1} earlier; every project has a new recipient.\n"
         "Now: copy the file to the other controllers and into the backup, then trueup secret rewrap\n"
@@ -131,16 +126,19 @@ def _rotate(args: argparse.Namespace) -> int:
 
 
 def _drop(args: argparse.Namespace) -> int:
-    path = key_path(args)
-    try:
+    with _there(key_path(args)) as path:
         dropped = key_file.drop_earlier(path, args.keys)
-    except FileNotFoundError:
-        raise _no_key(path) from None
     return _told(args, {"path": str(path), "dropped": dropped}, f"{path} holds the newest key alone; {dropped} dropped")
 
 
-def _no_key(path: Path) -> Refusal:
-    return usage(f"{path} is not there", "run it on the controller's host, with --state or --platform-key-file")
+@contextmanager
+def _there(path: Path) -> Iterator[Path]:
+    """The key file, or a word about where it is."""
+    try:
+        yield path
+    except OSError as error:
+        fix = "run it on the controller's host, as its user, with --state or --platform-key-file"
+        raise usage(f"{path} cannot be used: {error.strerror}", fix) from None
 
 
 def _told(args: argparse.Namespace, document: dict[str, Any], text: str) -> int:

@@ -12,6 +12,7 @@ keyed (HMAC), so that nobody can guess a short value from its id in the log.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,9 @@ from reconciler.vault.sealing import command_for, place_and_value, place_of, sea
 VERSION_DIGITS = 24
 PROJECTS_KEPT_MAX = 4096
 KEYS_TOLD_MAX = 5
+RECIPIENTS_MAX = 20
+HEADER_BYTES_MAX = 4096
+"""Of one value. Trying a key takes longer with each recipient: 900, for which a manifest has room, would take seconds."""
 SealedTo = Literal["newest", "earlier", "platform"]
 _log = logs.get("vault")
 
@@ -127,6 +131,9 @@ class Vault:
         return "sv-" + hmac.new(self._keys().key.version_key, message, hashlib.sha256).hexdigest()[:VERSION_DIGITS]
 
     def _open(self, secret: ResourceId, key: str, armored: str) -> Opened:
+        if _is_for_a_crowd(armored):
+            why = f"the value of {key} is sealed to too many recipients; some {RECIPIENTS_MAX} are allowed"
+            raise SecretRefusal(key, why, "seal it to its project alone: trueup secret seal", "secret_too_large")
         keys = self._keys()
         newest, *earlier = keys.of(secret.org, secret.project)
         tries: tuple[tuple[SealedTo, Sequence[pyrage.x25519.Identity]], ...] = (
@@ -205,6 +212,16 @@ def _decrypted(armored: str, identities: Iterable[pyrage.x25519.Identity]) -> by
         return bytes(pyrage.decrypt(armored.encode(), list(identities)))
     except (pyrage.DecryptError, ValueError):
         return None
+
+
+def _is_for_a_crowd(armored: str) -> bool:
+    """By its header, without trying anything. The age program adds one that is nobody's now and then."""
+    try:
+        content = base64.b64decode("".join(armored.split("\n")[1:]).partition("-----")[0])
+    except binascii.Error:
+        return False
+    header = content.partition(b"\n--- ")[0]
+    return header.count(b"\n-> ") > RECIPIENTS_MAX + 1 or len(header) > HEADER_BYTES_MAX
 
 
 def _notes(opened: Mapping[str, Opened]) -> Iterator[SecretNote]:

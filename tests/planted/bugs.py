@@ -233,6 +233,14 @@ BUGS = (
         "test_from_the_platforms_recipient_over_a_rotation_to_the_old_keys_end",
     ),
     Bug(
+        "bounds",
+        "a value for a crowd is tried with every key",
+        "reconciler/vault/opening.py",
+        "if _is_for_a_crowd(armored):",
+        "if False:",
+        "tests/unit/vault/test_vault.py::test_a_value_for_a_crowd_is_refused_before_anything_is_tried",
+    ),
+    Bug(
         "P1",
         "a page is folded onto nothing instead of onto the stored rows",
         "reconciler/store/view_writer.py",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyrage
+import pytest
 
 from kit.codec import to_json
 from kit.control_plane import ControlPlane
@@ -123,6 +124,14 @@ async def test_from_the_platforms_recipient_over_a_rotation_to_the_old_keys_end(
         assert b"KEY=canary" in await node.secrets()
     assert len(await site.events("secret.created", "secret.updated")) == 1
     assert len(await site.events("instance.allocated")) == 1
+
+
+async def test_two_projects_that_accept_one_key_are_a_warning(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    lax = [site.table(name, project=name, platform_recipient=True) for name in ("shop", "blog")]
+    async with site.controller(lax[0], site.table("blog", project="blog")):
+        assert "several projects accept one key" not in caplog.messages
+    async with site.controller(*lax):
+        assert "several projects accept one key" in caplog.messages
 
 
 async def test_a_recipient_is_had_from_the_controller_too(site: Site, tmp_path: Path) -> None:

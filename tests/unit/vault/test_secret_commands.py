@@ -224,3 +224,9 @@ def test_without_the_key_the_commands_say_where_it_is(tmp_path: Path, capsys: py
         assert main(["secret", *words, "--state", str(tmp_path / "none")]) == 2
         assert "run it on the controller's host" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_key_that_others_may_read_is_not_rotated(host: Host) -> None:
+    host.path.chmod(0o644)
+    assert "others may read it" in host.run("rotate-key", code=3)
+    assert len(host.path.read_text().splitlines()) == 1

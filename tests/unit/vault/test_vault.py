@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pyrage
@@ -12,7 +13,8 @@ from kit.errors import Refusal
 from reconciler.core.manifest import sealed_in
 from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import HEADER, SecretManifest, SecretRefusal, parse_secret_file, secret_file
-from reconciler.vault import Accepted, Vault, key_file, resolve_offline, seal
+from reconciler.vault import Accepted, Vault, bound, key_file, place_of, resolve_offline, seal
+from reconciler.vault.opening import RECIPIENTS_MAX
 from reconciler.vault.sealing import sealed_for
 
 SECRET = ResourceId("org", "project", "prod", "site", "secret", "tls")
@@ -144,6 +146,22 @@ def test_one_leave_is_not_the_other(vault: Vault, path: Path) -> None:
             vault.resolve(former(path, bound_to=None), accepted)
         assert refused.value.code == code
     vault.resolve(former(path, bound_to=None), Accepted(platform_recipient=True, unbound=True))
+
+
+def test_a_value_for_a_crowd_is_refused_before_anything_is_tried(vault: Vault) -> None:
+    recipient = vault.recipient_of("org", "project")
+    to = pyrage.x25519.Recipient.from_str(recipient)
+
+    def crowd(size: int) -> SecretManifest:
+        place = bound(b"x", place_of(SECRET, "A"))
+        return SecretManifest(SECRET, {"A": pyrage.encrypt(place, [to] * size, armored=True).decode()}, "")
+
+    assert vault.resolve(crowd(RECIPIENTS_MAX)).spec.keys == ("A",)
+    large = crowd(800)
+    started_s = time.process_time()
+    with pytest.raises(SecretRefusal, match="sealed to too many recipients"):
+        vault.resolve(large)
+    assert time.process_time() - started_s < 0.5
 
 
 # --- a new platform key ---
