@@ -44,7 +44,7 @@ PROJECTS_KEPT_MAX = 4096
 KEYS_TOLD_MAX = 5
 RECIPIENTS_MAX = 20
 HEADER_BYTES_MAX = 4096
-"""Of one value. Trying a key takes longer with each recipient: 900, for which a manifest has room, would take seconds."""
+"""Of one value. Each recipient makes a try longer: 900, for which a manifest has room, would take seconds."""
 SealedTo = Literal["newest", "earlier", "platform"]
 _log = logs.get("vault")
 
