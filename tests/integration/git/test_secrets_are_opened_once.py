@@ -12,21 +12,22 @@ from reconciler.git.tree_files import TreeFiles
 from reconciler.git.tree_reader import TreeReader
 from reconciler.vault import resolve_offline
 from tests.integration.git.repository import Repository
-from tests.unit.planner.trees import ENVIRONMENT, app, secret
+from tests.unit.planner.trees import ENVIRONMENT, app
+from tests.unit.planner.trees import secret as sealed
 
 
 def test_a_warning_is_told_each_time_and_opened_once(tmp_path: Path) -> None:
     opened: list[str] = []
 
-    def resolve(manifest: SecretManifest) -> ResolvedSecret:
-        opened.append(manifest.id.name)
-        if manifest.id.name == "foreign":
+    def resolve(secret: SecretManifest) -> ResolvedSecret:
+        opened.append(secret.id.name)
+        if secret.id.name == "foreign":
             raise SecretRefusal("KEY", "it does not open", "seal it anew", "secret_undecryptable")
-        plain = resolve_offline(manifest)
+        plain = resolve_offline(secret)
         return ResolvedSecret(plain.spec, 0, (SecretNote("KEY", "an earlier key", "rewrap it", "secret_earlier_key"),))
 
     repository = Repository(tmp_path / "repository")
-    files = {"env.yaml": ENVIRONMENT, "app.yaml": app(), "old.yaml": secret("old"), "foreign.yaml": secret("foreign")}
+    files = {"env.yaml": ENVIRONMENT, "app.yaml": app(), "old.yaml": sealed("old"), "foreign.yaml": sealed("foreign")}
     commits = [repository.commit(files), repository.commit({"more.yaml": app("more")})]
     reader = TreeReader(TreeFiles(ObjectStore(repository.path), Scope("acme", "shop"), ()), resolve)
     for commit in commits:
