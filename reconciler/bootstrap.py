@@ -79,7 +79,8 @@ async def _run(settings: ControllerSettings, vault: Vault, token_key: bytes, sto
             HttpServer(build_app(controller.deps()), settings.listen_host, settings.listen_port) as server,
         ):
             controller.publish(server.url)
-            _log.info("ready", url=server.url, recipient=vault.recipient, sources=len(settings.followed))
+            _tell_recipients(settings, vault)
+            _log.info("ready", url=server.url, sources=len(settings.followed))
             await asyncio.wait((asyncio.ensure_future(stop.wait()), watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
                 watch.result()
@@ -154,11 +155,12 @@ class Controller:
         )
         self._expiry = Expiry(self._handlers, store.views, clock, rng)
         around = Surroundings(
-            settings.state, vault.resolve, store.log, store.views, self._handlers, store.leases, token_key, clock, rng
+            settings.state, vault, store.log, store.views, self._handlers, store.leases, token_key, clock, rng
         )
         self._sources = FollowedSources(settings.followed, around)
         self._heads = self._head_export()
-        self._delivery = SecretDelivery(vault, self._sources.clones, self._sources.refresh)
+        self._vault = vault
+        self._delivery = SecretDelivery(vault, self._sources.clones, self._sources.refresh, self._sources.standing)
 
     @contextlib.asynccontextmanager
     async def loops(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -264,6 +266,7 @@ class Controller:
             lags_s=self._store.views.lags_s,
             plan=self._sources.plans(),
             history=self._sources.histories(),
+            recipient_of=self._vault.recipient_of,
             clock=self._clock,
         )
 
@@ -272,6 +275,17 @@ class Controller:
         token = make_token(self._key, "operator", "local")
         write_atomically(self._settings.state / keys.OPERATOR_TOKEN, token.encode())
         write_atomically(self._settings.state / keys.CONTROLLER_URL, url.encode(), mode=0o644)
+
+
+def _tell_recipients(settings: ControllerSettings, vault: Vault) -> None:
+    for each in settings.followed:
+        recipient = vault.recipient_of(each.org, each.project)
+        _log.info("recipient", source=each.name, project=f"{each.org}/{each.project}", recipient=recipient)
+    lax = [each for each in settings.followed if each.platform_recipient]
+    if len({(each.org, each.project) for each in lax}) > 1:
+        why = "who may write one of them can open what another one sealed to the platform's former recipient"
+        fix = "rewrap their secrets, and take platform_recipient out (docs/runbooks/secret-keys.md)"
+        _log.warning("several projects accept one key", sources=[each.name for each in lax], why=why, fix=fix)
 
 
 async def _first_to_end(tasks: set[asyncio.Task[None]]) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kit import logs
@@ -20,7 +21,6 @@ from kit.errors import Refusal, TrueupError
 from reconciler.core.commands import Fence
 from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.quota_words import parse_limits
-from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.clone import BareClone, Fetching, kept_clones
 from reconciler.git.notes import Notes, PushedNotes
@@ -31,11 +31,13 @@ from reconciler.leadership import Leases
 from reconciler.planning import Planning
 from reconciler.ports import Doc, EventLog, Views
 from reconciler.revision_history import RevisionHistory
+from reconciler.secret_delivery import Standing
 from reconciler.server.deps import PlanCommit, ReadHistory
 from reconciler.source_forge import SourceForge
 from reconciler.source_settings import SourceSettings
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.notes import NotesLoop
+from reconciler.vault import Accepted, Vault
 
 REGISTER_BACKOFF = Backoff(first_s=0.5, cap_s=15.0)
 REMOVAL_TTL_S = 30.0
@@ -47,7 +49,7 @@ class Surroundings:
     """What all sources of a controller share."""
 
     state: Path
-    resolve: ResolveSecret
+    vault: Vault
     log: EventLog
     views: Views
     handlers: Handlers
@@ -70,10 +72,12 @@ class FollowedSource:
         self._registering = ""
         bounds = Fetching(settings.access, settings.fetch_timeout_s, settings.fetch_bytes_max, turns)
         self.clone = BareClone(around.state, self.source, bounds)
+        accepted = Accepted(settings.platform_recipient, settings.unbound_secrets)
+        resolve = partial(around.vault.resolve, accepted=accepted)
         self.sync = GitSync(
             source=self.source,
             clone=self.clone,
-            resolve=around.resolve,
+            resolve=resolve,
             log=around.log,
             views=around.views,
             see=around.handlers.see_revision,
@@ -86,7 +90,7 @@ class FollowedSource:
             readings=readings,
         )
         self.planning = Planning(
-            self.source, self.clone, around.resolve, around.views, self.sync.signatures, readings=readings
+            self.source, self.clone, resolve, around.views, self.sync.signatures, readings=readings
         )
         self.forge = SourceForge(
             settings.forge,
@@ -221,6 +225,13 @@ class FollowedSources:
         finally:
             await self._around.leases.release(lease, epoch)
         return recorded.last_event_id
+
+    async def standing(self, secret: str) -> Standing | None:
+        """Where the secret stands in the applied commit of the source that declared it."""
+        origin = (await self._around.views.get("resources", secret) or {}).get("origin") or {}
+        source = await self._around.views.get("sources", origin.get("source_id", "")) or {}
+        commit, path = source.get("applied_commit"), origin.get("path")
+        return Standing(commit, path) if commit and path else None
 
     async def refresh(self, instance: Doc) -> None:
         """Returns after the next fetch of the source that declared the instance's app."""

@@ -1,14 +1,18 @@
 """The secret file of one instance, for its node alone. Called by the server when an agent asks.
 
-The instance's row names each secret's manifest blob; a reading process takes the values out of it, still encrypted.
-They are opened with the platform's key, merged, and sealed to the node's own recipient, all in one call in a worker
-thread. Nothing of it is kept or logged.
+The instance's row names each secret's version, and the manifest blob that it was read from; a reading process takes the
+values out of it, still encrypted. They are opened with the platform's key, held against the version, merged, and sealed
+to the node's own recipient, all in one call in a worker thread. Nothing of it is kept or logged.
+
+Values that were only encrypted anew (`trueup secret rewrap`) have the version that they had, and no instance is
+replaced for them. So where a blob does not open any more, the manifest of the applied commit is looked at as well.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from kit.errors import Refusal, Transient, TrueupError
 from reconciler.core.model import ResourceId
@@ -16,8 +20,17 @@ from reconciler.core.secret_file import SecretManifest
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import RemoteObjects
 from reconciler.git.clone import BareClone
+from reconciler.git.tree_walk import TreeWalk, WalkRefused
 from reconciler.ports import Doc
 from reconciler.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a secret stands now: a full path in the applied commit."""
+
+    commit: str
+    path: str
 
 
 class SecretDelivery:
@@ -29,11 +42,13 @@ class SecretDelivery:
         vault: Vault,
         clones: Callable[[], Iterable[BareClone]],
         refresh: Callable[[Doc], Awaitable[None]] | None = None,
+        standing: Callable[[str], Awaitable[Standing | None]] | None = None,
     ) -> None:
         self._vault = vault
         self._reading = ReadingProcess()
         self._clones = clones
         self._refresh = refresh
+        self._standing = standing
 
     def close(self) -> None:
         self._reading.close()
@@ -41,28 +56,51 @@ class SecretDelivery:
     async def seal_for(self, instance: Doc, node: Doc) -> bytes:
         """The file, encrypted to the node's recipient. `Refusal` with code "secrets_missing" when a value is gone."""
         try:
-            return await asyncio.to_thread(self._seal_for, instance, node)
+            return await asyncio.to_thread(self._seal_for, instance, node, {})
         except TrueupError:
-            if self._refresh is None:
+            if self._refresh is None and self._standing is None:
                 raise
-        # Another controller applied the commit, and this one's clone may not have it yet.
-        await self._refresh(instance)
-        return await asyncio.to_thread(self._seal_for, instance, node)
+        # Another controller applied the commit, and this one's clone may not have it yet; or a key was dropped.
+        if self._refresh is not None:
+            await self._refresh(instance)
+        return await asyncio.to_thread(self._seal_for, instance, node, await self._standings(instance))
 
-    def _seal_for(self, instance: Doc, node: Doc) -> bytes:
-        values = [self._values(ResourceId.parse(each["resource_id"]), each["blob"]) for each in instance["secrets"]]
+    async def _standings(self, instance: Doc) -> Mapping[str, Standing]:
+        if self._standing is None:
+            return {}
+        found = {each["resource_id"]: await self._standing(each["resource_id"]) for each in instance["secrets"]}
+        return {name: standing for name, standing in found.items() if standing is not None}
+
+    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing]) -> bytes:
+        values = [self._values(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
         return self._vault.seal(self._vault.secret_file(values), node["seal_recipient"])
 
-    def _values(self, secret: ResourceId, blob: str) -> dict[str, bytes]:
-        for clone in self._clones():
+    def _values(self, wanted: Doc, standing: Standing | None) -> dict[str, bytes]:
+        secret = ResourceId.parse(wanted["resource_id"])
+        for objects, blob in self._places(wanted["blob"], standing):
             try:
-                sealed = RemoteObjects(self._reading, clone.path).sealed(blob, secret)
-                return self._vault.values(SecretManifest(secret, sealed, blob))
+                sealed = objects.sealed(blob, secret)
+                return self._vault.values(SecretManifest(secret, sealed, blob), wanted["version_id"])
             except (KeyError, Refusal, Transient):
                 continue
         raise Refusal(
             f"read the secret {secret.short}",
-            f"its manifest (blob {blob[:12]}) is in no clone, or cannot be opened with the platform's key",
+            f"its manifest (blob {wanted['blob'][:12]}) is in no clone, or cannot be opened with the platform's key",
             fix="look whether the source can be fetched; push the secret anew if its history was removed",
             code="secrets_missing",
         )
+
+    def _places(self, blob: str, standing: Standing | None) -> Iterator[tuple[RemoteObjects, str]]:
+        clones = [RemoteObjects(self._reading, clone.path) for clone in self._clones()]
+        yield from ((objects, blob) for objects in clones)
+        for objects in clones if standing is not None else ():
+            assert standing is not None
+            if now := _blob_at(objects, standing):
+                yield objects, now
+
+
+def _blob_at(objects: RemoteObjects, standing: Standing) -> str | None:
+    try:
+        return TreeWalk(objects).blob(objects.commit(standing.commit).tree, standing.path)
+    except (WalkRefused, Refusal, Transient):
+        return None

@@ -26,6 +26,7 @@ _OF_ONE_SOURCE = (
     *("on_error", "deletions_max", "deletions_share", "poll_interval_s", "webhook_secret_file", "forge"),
     *("forge_api_url", "forge_repository", "forge_token_file", "forge_ca_file", "forge_user", "forge_context"),
     *("forge_link", "forge_poll_interval_s", "push_notes"),
+    *("platform_recipient", "unbound_secrets"),
 )
 """What belongs into the tables where there are tables."""
 
@@ -86,6 +87,12 @@ class ControllerSettings:
     push_notes: bool = setting(
         "push the notes about commits (refs/notes/trueup) to the repository; its credentials have to allow that",
         default=False,
+    )
+    platform_recipient: bool = setting(
+        "accept secrets that earlier versions sealed to the platform's recipient, with a warning", default=True
+    )
+    unbound_secrets: bool = setting(
+        "accept secrets that do not say which environment, app, secret and key they are for", default=False
     )
     on_error: OnError = setting(
         "what an error that is one app's own does: hold-app (the rest of the commit is applied) or refuse-commit",
@@ -157,6 +164,8 @@ class ControllerSettings:
             deletions_max=self.deletions_max,
             deletions_share=self.deletions_share,
             push_notes=self.push_notes,
+            platform_recipient=self.platform_recipient,
+            unbound_secrets=self.unbound_secrets,
             forge=self.source_forge,
         )
         return (one,)

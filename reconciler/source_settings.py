@@ -112,6 +112,10 @@ class SourceSettings:
         "the share of all resources for that, from 0 to 1", default=DEFAULT_RULES.deletions_share, check=check_share
     )
     push_notes: bool = setting("push the notes about commits (refs/notes/trueup) to the repository", default=False)
+    platform_recipient: bool = setting(
+        "accept secrets that earlier versions sealed to the platform's recipient, with a warning", default=False
+    )
+    unbound_secrets: bool = setting("accept secrets that do not say which place they are for", default=False)
     org_quota: str = setting("what the organisation may have", default="", check=check_quota)
     project_quota: str = setting("what the project may have", default="", check=check_quota)
     forge: ForgeSettings = table(ForgeSettings)

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kit.errors import Refusal
 from kit.files import write_atomically
 from kit.plain_text import counted
 from reconciler.cli import exits
-from reconciler.cli.source_tree import findings_text, manifests, show
+from reconciler.cli.source_tree import findings_text, manifest_files, show
 from reconciler.core.findings import Finding, errors
 from reconciler.core.formatting import formatted
 from reconciler.core.yaml_reader import read_documents
@@ -38,7 +37,7 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     outcome = Outcome()
-    for path in _files(args.paths, outcome):
+    for path in manifest_files(args.paths, outcome.findings):
         _one(path, outcome, write=not args.check)
     document = {
         "changed": outcome.changed,
@@ -48,18 +47,6 @@ def run(args: argparse.Namespace) -> int:
     }
     show(document, _render(outcome, check=args.check), args.output)
     return exits.GENERIC if errors(outcome.findings) or (args.check and outcome.changed) else exits.OK
-
-
-def _files(paths: list[Path], outcome: Outcome) -> list[Path]:
-    found = []
-    for path in paths:
-        if path.is_dir():
-            found += list(manifests(path, outcome.findings))
-        elif path.is_file() and not path.is_symlink():
-            found.append(path)
-        else:
-            raise Refusal(f"format {path}", "it is no file and no folder", fix="name manifests", code="usage")
-    return found
 
 
 def _one(path: Path, outcome: Outcome, *, write: bool) -> None:

@@ -43,6 +43,19 @@ def manifests(folder: Path, findings: list[Finding]) -> Iterator[Path]:
     return _manifests(folder, folder, 0, [0], findings)
 
 
+def manifest_files(paths: Iterable[Path], findings: list[Finding]) -> list[Path]:
+    """The files that are named, and the manifests below the folders that are."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            found += list(manifests(path, findings))
+        elif path.is_file() and not path.is_symlink():
+            found.append(path)
+        else:
+            raise Refusal(f"read {path}", "it is no file and no folder", fix="name manifests", code="usage")
+    return found
+
+
 def open_clone(repository: Path, attempted: str) -> ObjectStore:
     """A local clone, to be read by object id."""
     try:

@@ -18,7 +18,7 @@ from reconciler.core.findings import Finding
 from reconciler.core.model import NO_PART, Kind, Marks, Origin, Resource, ResourceId
 from reconciler.core.normalise import NORMALISERS
 from reconciler.core.schema import Checked, finding_at, pointer_join
-from reconciler.core.secret_file import ResolveSecret, SecretManifest, SecretRefusal
+from reconciler.core.secret_file import ResolvedSecret, ResolveSecret, SecretManifest, SecretRefusal
 from reconciler.core.yaml_reader import Mark
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -99,27 +99,34 @@ def _marks(kind: Kind, checked: Checked, note: Callable[[str, str, str, str], No
 
 
 def settle(file: ManifestFile, resolve: ResolveSecret) -> ManifestFile:
-    """The file with its secrets opened. One that cannot be is broken, with a finding at the value."""
+    """The file with its secrets opened. One that cannot be is broken, with a finding at the value; what is still
+    accepted and should not stay is a warning there."""
     if all(each.secret is None for each in file.declared):
         return file
     declared: list[Declared] = []
     broken, findings = list(file.broken), list(file.findings)
     for each in file.declared:
+        if each.secret is None:
+            declared.append(each)
+            continue
         try:
-            declared.append(_opened(each, resolve))
+            resolved = resolve(each.secret)
         except SecretRefusal as refusal:
-            pointer = pointer_join("/spec/values", refusal.key) if refusal.key else "/spec/values"
             broken.append(each.resource.id)
-            findings.append(
-                finding_at(place_of(each, pointer), file.path, pointer, refusal.code, str(refusal.why), refusal.fix)
-            )
+            findings.append(_told(each, refusal.key, refusal.code, str(refusal.why), refusal.fix))
+        else:
+            declared.append(_opened(each, resolved))
+            told = (_told(each, note.key, note.code, note.message, note.fix) for note in resolved.notes)
+            findings.extend(dataclasses.replace(finding, severity="warning") for finding in told)
     return dataclasses.replace(file, declared=tuple(declared), broken=tuple(broken), findings=tuple(findings))
 
 
-def _opened(each: Declared, resolve: ResolveSecret) -> Declared:
-    if each.secret is None:
-        return each
-    resolved = resolve(each.secret)
+def _told(each: Declared, key: str, code: str, message: str, fix: str) -> Finding:
+    pointer = pointer_join("/spec/values", key) if key else "/spec/values"
+    return finding_at(place_of(each, pointer), each.resource.origin.path, pointer, code, message, fix)
+
+
+def _opened(each: Declared, resolved: ResolvedSecret) -> Declared:
     resource = dataclasses.replace(each.resource, spec=to_json(resolved.spec))
     return dataclasses.replace(each, resource=resource, secret=None, secret_bytes=resolved.file_bytes)
 

@@ -37,11 +37,22 @@ class SecretManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretNote:
+    """A warning about some values, told at the one of `key`."""
+
+    key: str
+    message: str
+    fix: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedSecret:
     """`file_bytes`: how much the secret adds to a secret file; 0 when that is not known (offline)."""
 
     spec: SecretSpec
     file_bytes: int
+    notes: tuple[SecretNote, ...] = ()
 
 
 class SecretRefusal(Refusal):

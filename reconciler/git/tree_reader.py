@@ -92,7 +92,7 @@ class TreeReader:
                 settled.pop(path, None)
                 continue
             settled[path] = settle(files[path], self._resolve)
-            if len(settled[path].findings) != len(files[path].findings):
+            if len(settled[path].broken) != len(files[path].broken):
                 still_open.add(path)
         joined = join(settled, findings, base.joined if base else None, changed)
         return _Tree(files, findings, joined, frozenset(still_open))

@@ -80,6 +80,13 @@ class TreeWalk:
             self._moved.clear()
         return _below(listing, prefix)
 
+    def blob(self, tree: str, path: str) -> str | None:
+        """The id of the regular file at a full path, None where there is none."""
+        *parts, name = path.split("/")
+        folder = self._descend(tree, tuple(parts))
+        entries = parse_tree(self._read(folder, path)) if folder else ()
+        return next((each.object_id for each in entries if each.name == name.encode() and each.mode in _REGULAR), None)
+
     def _descend(self, tree: str, parts: tuple[str, ...]) -> str | None:
         for part in parts:
             entries = parse_tree(self._read(tree, part))

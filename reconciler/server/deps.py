@@ -59,6 +59,10 @@ def no_secrets(source: str) -> Sequence[bytes]:
     return ()
 
 
+def no_recipient(org: str, project: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     log: EventLog
@@ -91,5 +95,7 @@ class Deps:
     """By source."""
     history: Mapping[str, ReadHistory] = field(default_factory=dict)
     """By source."""
+    recipient_of: Callable[[str, str], str] = no_recipient
+    """(org, project) -> what its secrets are sealed to."""
     clock: Clock = field(default_factory=SystemClock)
     limits: Limits = field(default_factory=Limits)

@@ -7,7 +7,7 @@ deleted because a line is missing from the settings. As long as it has anything,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class Followed:
     leases: Sequence[Any] = ()
     fetch_ages_s: Mapping[str, float | None] | None = None
     """None: nothing is known of who follows what."""
+    recipient_of: Callable[[str, str], str] = lambda org, project: ""
 
     def leader(self, source_id: str) -> str:
         """The controller that decides about it, "" for none."""
@@ -71,6 +72,7 @@ def _document(row: Doc, evidence: Evidence, followed: Followed, resources: int) 
         "url": row.get("url", ""),
         "branch": row.get("branch", ""),
         "path": row.get("path", ""),
+        "recipient": followed.recipient_of(str(row.get("org", "")), str(row.get("project", ""))),
         "applied_commit": applied,
         "applied_subject": latest.get("subject", ""),
         "applied_status": latest.get("status", ""),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 import pytest_asyncio
 
@@ -23,11 +24,13 @@ from kit.codec import to_json
 from kit.control_plane import ControlPlane
 from kit.errors import TrueupError
 from kit.wire import Enrolment
+from reconciler.core.model import ResourceId
 from reconciler.core.tokens import make_token
 from reconciler.store import postmaster
 from reconciler.store.roles import prepare_embedded
 from reconciler.store.server import SUPERUSER, EmbeddedServer
-from reconciler.vault import Vault, seal
+from reconciler.vault import Vault
+from reconciler.vault.sealing import sealed_for
 from tests.acceptance.programs import Program
 from tests.acceptance.repository import Repository
 
@@ -187,13 +190,15 @@ async def site(superuser_url: str, tmp_path: Path) -> AsyncIterator[Site]:
             await each.program._process.wait()  # type: ignore[union-attr]  # it was started
 
 
-def enrolment(vault: Vault) -> dict[str, Any]:
-    return dict(to_json(Enrolment("node-a", "fd00:0:0:1::/64", 4 << 30, 2.0, 10 << 30, vault.recipient, "tcg", "1")))
+def enrolment() -> dict[str, Any]:
+    recipient = str(pyrage.x25519.Identity.generate().to_public())
+    return dict(to_json(Enrolment("node-a", "fd00:0:0:1::/64", 4 << 30, 2.0, 10 << 30, recipient, "tcg", "1")))
 
 
 def push_app(site: Site, replicas: int) -> str:
     vault = Vault.open_or_create(site.started[0].state / "platform.agekey")
-    sealed = seal(b"a value", vault.recipient, armored=True).decode()
+    keys = ResourceId("default", "default", "prod", "site", "secret", "keys")
+    sealed = sealed_for(b"a value", keys, "KEY", vault.recipient_of("default", "default"))
     indented = "".join(f"      {line}\n" for line in sealed.strip().splitlines())
     site.repository.write(
         "keys.yaml",
@@ -209,9 +214,9 @@ async def test_one_decides_both_serve_and_a_killed_leader_is_replaced(site: Site
     await until(a.holds_all, a)
     b = await site.start("b")
     assert await b.leases() == await a.leases()
-    node, listener = Vault.open_or_create(site.folder / "node.agekey"), Listener()
+    listener = Listener()
     async with b.control_plane("node", "node-a") as control_plane, listener.listening(b):
-        await control_plane.post_json("/v1/nodes/node-a/enrol", enrolment(node))
+        await control_plane.post_json("/v1/nodes/node-a/enrol", enrolment())
         await control_plane.post_json("/v1/nodes/node-a/heartbeat", {})
         ages = {each["node_id"]: each["heartbeat_age_s"] for each in (await a.get("/v1/status"))["nodes"]}
         assert ages["node-a"] < DEADLINE_S, "what b heard is known at a"
@@ -260,9 +265,8 @@ async def test_a_leader_that_was_paused_writes_nothing_when_it_wakes(site: Site)
     """b, which has taken over, is paused as well while a wakes to new work: whatever is written then would be a's."""
     a = await site.start("a")
     await until(a.holds_all, a)
-    node = Vault.open_or_create(site.folder / "node.agekey")
     async with a.control_plane("node", "node-a") as control_plane:
-        await control_plane.post_json("/v1/nodes/node-a/enrol", enrolment(node))
+        await control_plane.post_json("/v1/nodes/node-a/enrol", enrolment())
     commit = push_app(site, 1)
     await until(lambda: _is(a.applied(), commit), a)
     b = await site.start("b", "--lease-ttl-s", "60")

@@ -170,7 +170,7 @@ def test_the_process_holds_no_key_and_no_setting(
     sealed = objects.sealed(repository.git("rev-parse", "HEAD:s.yaml"), identity)
     assert set(sealed) == {"KEY"}
     assert "BEGIN AGE" in sealed["KEY"], "the values come back as they are in Git"
-    assert vault.recipient
+    assert vault.recipient_of("org", "project")
     process.close()
 
 

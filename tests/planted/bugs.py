@@ -12,6 +12,7 @@ STORE = "tests/integration/store"
 MIRROR = "tests/properties/test_mirror_equals_views.py"
 JOINING = "tests/properties/test_joining.py"
 TASKS = "tests/integration/tasks"
+COPIED = "tests/attacks/test_copied_secrets.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,79 @@ BUGS = (
         "return self._vault.seal(self._vault.secret_file(values), node",
         "print(values, flush=True); return self._vault.seal(self._vault.secret_file(values), node",
         "tests/integration/cli/test_no_secret.py::test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says",
+    ),
+    Bug(
+        "place",
+        "a project's key does not depend on its organisation",
+        "reconciler/vault/project_keys.py",
+        "(_LABEL.encode(), org.encode(), project.encode())",
+        "(_LABEL.encode(), project.encode())",
+        f"{COPIED}::test_a_copy_does_not_open",
+    ),
+    Bug(
+        "place",
+        "whatever was sealed to the platform opens for everybody",
+        "reconciler/vault/opening.py",
+        'if opened.sealed_to == "platform" and not accepted.platform_recipient:',
+        "if False:",
+        f"{COPIED}::test_a_repository_that_copies_anothers_secrets_gets_none_of_them",
+    ),
+    Bug(
+        "place",
+        "a value without a place opens anywhere in its project",
+        "reconciler/vault/opening.py",
+        "if opened.place is None and not accepted.unbound:",
+        "if False:",
+        f"{COPIED}::test_a_copy_does_not_open",
+    ),
+    Bug(
+        "place",
+        "nobody looks which place a value was sealed for",
+        "reconciler/vault/opening.py",
+        "if opened.place not in (None, place_of(secret, key)):",
+        "if False:",
+        f"{COPIED}::test_a_copy_does_not_open",
+    ),
+    Bug(
+        "place",
+        "what is delivered need not be what was applied",
+        "reconciler/vault/opening.py",
+        "if not hmac.compare_digest(self.version_id(secret.id, values), version_id):",
+        "if False:",
+        f"{COPIED}::test_a_delivery_does_not_give_out_what_the_log_does_not_name",
+    ),
+    Bug(
+        "place",
+        "rewrap makes a copied value the project's own",
+        "reconciler/cli/secret_rewrap.py",
+        "if version != self._applied(secret):",
+        "if False:",
+        f"{COPIED}::test_a_repository_that_copies_anothers_secrets_gets_none_of_them",
+    ),
+    Bug(
+        "place",
+        "a new platform key makes new version ids",
+        "reconciler/vault/key_file.py",
+        "(pyrage.x25519.Identity.generate(), *key.identities), key.version_key)",
+        "(pyrage.x25519.Identity.generate(), *key.identities), os.urandom(32))",
+        "tests/unit/vault/test_key_file.py::test_a_rotation_puts_a_new_key_first_and_keeps_the_version_key",
+    ),
+    Bug(
+        "place",
+        "a secret whose older blob does not open any more is not looked for where it stands now",
+        "reconciler/secret_delivery.py",
+        "for objects in clones if standing is not None else ():",
+        "for objects in ():",
+        "tests/integration/sources/test_secret_keys.py::"
+        "test_from_the_platforms_recipient_over_a_rotation_to_the_old_keys_end",
+    ),
+    Bug(
+        "bounds",
+        "a value for a crowd is tried with every key",
+        "reconciler/vault/opening.py",
+        "if _is_for_a_crowd(armored):",
+        "if False:",
+        "tests/unit/vault/test_vault.py::test_a_value_for_a_crowd_is_refused_before_anything_is_tried",
     ),
     Bug(
         "P1",

@@ -76,7 +76,13 @@ async def test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says(
     state.mkdir(mode=0o700)
     vault = Vault.open_or_create(state / "platform.agekey")
     sealed = render(
-        seal_manifest({"PASSWORD": canary.encode()}, env="prod", app="site", name="keys", recipient=vault.recipient)
+        seal_manifest(
+            {"PASSWORD": canary.encode()},
+            env="prod",
+            app="site",
+            name="keys",
+            recipient=vault.recipient_of("default", "default"),
+        )
     )
     needles = [form for each in (canary, slip) for form in forms(each.encode())] + lines_of(sealed)
     assert len(lines_of(sealed)) > 3

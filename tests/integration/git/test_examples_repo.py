@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[3]
 NOT_HERE = ("trueup controller", "skopeo")
 """Blocks that need more than this test has; the demo runs a controller on the same manifests."""
 
+PROJECT = {"TRUEUP_ORG": "org", "TRUEUP_PROJECT": "project"}
+"""What `sync_for` declares for; a controller with one --repository has default/default, as the command has."""
+
 
 def blocks() -> list[str]:
     text = (ROOT / "examples-repo" / "README.md").read_text()
@@ -65,4 +68,4 @@ def environment(home: Path) -> dict[str, str]:
     )
     (programs / "trueup").chmod(0o755)
     who = {f"GIT_{role}_{part}": "dev@example.com" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-    return {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}", "GIT_CONFIG_NOSYSTEM": "1", **who}
+    return {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}", "GIT_CONFIG_NOSYSTEM": "1", **PROJECT, **who}

@@ -26,7 +26,8 @@ from reconciler.ids import UlidIds
 from reconciler.pull_plan import PullPlan
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.pull_requests import PullRequests
-from reconciler.vault import Vault, bound, place_of, seal
+from reconciler.vault import Vault
+from reconciler.vault.sealing import sealed_for
 from tests.contracts.forges.fake import FakeForge
 from tests.integration.git.repository import SITE, Repository
 from tests.integration.git.signing import NOBODY, SignedRepository, signers_file, ssh_person
@@ -304,8 +305,8 @@ async def test_a_fork_gets_its_plan_and_sees_nothing_secret(world: World) -> Non
     """The platform's key is there, and a secret that it opens is applied; the plan of a fork that copies, renames and
     breaks it shows neither the value nor the ciphertext."""
     vault = Vault.open_or_create(world.folder / "state" / "platform.agekey")
-    place = place_of(ResourceId("org", "project", "prod", "site", "secret", "keys"), "KEY")
-    armored = seal(bound(CANARY.encode(), place), vault.recipient, armored=True).decode()
+    secret = ResourceId("org", "project", "prod", "site", "secret", "keys")
+    armored = sealed_for(CANARY.encode(), secret, "KEY", vault.recipient_of("org", "project"))
     value = "".join(f"      {line}\n" for line in armored.splitlines())
     head = "apiVersion: trueup/v1\nkind: Secret\nmetadata: {name: %s, app: site, env: prod}\nspec:\n  values:\n"
     world.repository.commit({"apps/site/keys.yaml": head % "keys" + "    KEY: |\n" + value})

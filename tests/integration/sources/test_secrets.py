@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
 
 from kit.errors import Refusal
+from reconciler.core.model import ResourceId
 from reconciler.core.revisions import Source
 from reconciler.git.clone import BareClone, kept_clones
 from reconciler.secret_delivery import SecretDelivery
-from reconciler.vault import Vault, seal
+from reconciler.vault import Vault
+from reconciler.vault.sealing import sealed_for
 from tests.integration.git.repository import Repository
 
 SECRET = "acme/shop/prod/site/secret/tls"
@@ -22,7 +25,9 @@ MANIFEST = (
 
 async def test_they_are_read_from_the_clone_that_is_kept(tmp_path: Path) -> None:
     vault = Vault.open_or_create(tmp_path / "key")
-    armored = seal(b"canary", vault.recipient, armored=True).decode()
+    secret = ResourceId.parse(SECRET)
+    armored = sealed_for(b"canary", secret, "KEY", vault.recipient_of("acme", "shop"))
+    version_id = vault.version_id(secret, {"KEY": b"canary"})
     repository = Repository(tmp_path / "repository")
     repository.commit({"tls.yaml": MANIFEST + "".join(f"      {line}\n" for line in armored.splitlines())})
     blob = repository.git("rev-parse", "HEAD:tls.yaml")
@@ -30,16 +35,16 @@ async def test_they_are_read_from_the_clone_that_is_kept(tmp_path: Path) -> None
     await clone.open()
     await clone.fetch()
     identity = pyrage.x25519.Identity.generate()
-    instance = {
+    instance: dict[str, Any] = {
         "instance_id": "i-1",
         "app": "acme/shop/prod/site/app/site",
-        "secrets": [{"resource_id": SECRET, "blob": blob}],
+        "secrets": [{"resource_id": SECRET, "blob": blob, "version_id": version_id}],
     }
     node = {"node_id": "node-a", "seal_recipient": str(identity.to_public())}
     delivery = SecretDelivery(vault, lambda: kept_clones(tmp_path / "state", {"main": None}))
     try:
         assert b"canary" in pyrage.decrypt(await delivery.seal_for(instance, node), [identity])
         with pytest.raises(Refusal, match="is in no clone"):
-            await delivery.seal_for({**instance, "secrets": [{"resource_id": SECRET, "blob": "0" * 40}]}, node)
+            await delivery.seal_for({**instance, "secrets": [{**instance["secrets"][0], "blob": "0" * 40}]}, node)
     finally:
         delivery.close()

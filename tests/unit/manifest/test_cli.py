@@ -89,13 +89,15 @@ def test_what_seal_prints_is_what_the_platform_reads(
     lines = b"# a comment\n\nGREETING=hello = you\r\nCERT=base64:LS0tCg==\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
     where = ("--env", "prod", "--app", "site", "--name", "site-tls", "--state", str(tmp_path))
-    code, printed = run(capsys, "secret", "seal", *where, "-", "--file", f"KEY={tmp_path / 'key.pem'}")
+    project = ("--org", "org", "--project", "project")
+    code, printed = run(capsys, "secret", "seal", *where, *project, "-", "--file", f"KEY={tmp_path / 'key.pem'}")
     assert code == 0
     assert "hello" not in printed
     file = read_file(printed.encode(), "secret.yaml", "b", Scope("org", "project"), vault.resolve)
     assert not file.findings
     identity = ResourceId("org", "project", "prod", "site", "secret", "site-tls")
-    assert vault.values(SecretManifest(identity, sealed_in(printed.encode(), identity), "b")) == {
+    secret = SecretManifest(identity, sealed_in(printed.encode(), identity), "b")
+    assert vault.values(secret, vault.resolve(secret).spec.version_id) == {
         "CERT": b"---\n",
         "GREETING": b"hello = you",
         "KEY": b"-----BEGIN-----\n\x00\n",
@@ -107,7 +109,7 @@ def test_seal_to_a_recipient_alone(
 ) -> None:
     vault = Vault.open_or_create(tmp_path / "platform.agekey")
     code, recipient = run(capsys, "secret", "recipient", "--state", str(tmp_path))
-    assert (code, recipient) == (0, f"{vault.recipient}\n")
+    assert (code, recipient) == (0, f"{vault.recipient_of('default', 'default')}\n")
     (tmp_path / "values").write_text("A=1\nB=2\n")
     where = ("--env", "prod", "--app", "site", "--name", "s", "--recipient", recipient.strip())
     code, printed = run(capsys, "secret", "seal", *where, str(tmp_path / "values"), "--output", "json")
