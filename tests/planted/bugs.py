@@ -507,7 +507,7 @@ BUGS = (
     Bug(
         "commits",
         "a commit is told as seen only after it was judged, however long that takes",
-        "reconciler/tasks/git_sync.py",
+        "reconciler/tasks/git_sync/sync.py",
         "if not judging.done():",
         "if False:",
         f"{TASKS}/test_revisions.py::test_a_commit_is_seen_although_judging_it_does_not_end",

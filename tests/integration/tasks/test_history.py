@@ -83,7 +83,7 @@ async def test_a_commit_that_leaves_an_app_as_it_was_says_which(controller: Cont
 async def test_a_commit_that_was_only_fetched_waits(followed: Followed) -> None:
     await followed.pushed(site())
     followed.repository.commit({"README": "x"}, message="one")
-    await followed.sync._fetch()
+    await followed.sync.branch.fetch()
     assert outcomes(await followed.log())[0] == ("one", "waiting")
 
 

@@ -10,6 +10,7 @@ import pytest
 from kit.clock import SystemClock
 from kit.errors import Transient
 from reconciler.git.notes import NOTES, Notes, PushedNotes
+from reconciler.tasks.git_sync.judging import Judging
 from reconciler.tasks.notes import NotesLoop
 from tests.integration.git.repository import Repository
 from tests.integration.tasks.controller import Controller
@@ -24,7 +25,7 @@ async def followed(controller: Controller, tmp_path: Path) -> Followed:
 
 
 def loop_of(followed: Followed, *, push: bool = False) -> NotesLoop:
-    clone, store = followed.sync.clone, followed.controller.store
+    clone, store = followed.sync.branch.clone, followed.controller.store
     pushed = PushedNotes(clone.notes_path, clone.url, clone.git) if push else None
     notes, clock = Notes(clone.path), SystemClock()
     return NotesLoop("main", followed.history, notes, store.log, store.views, clock, random.Random(1), pushed)
@@ -51,16 +52,16 @@ async def test_each_commit_is_noted_as_what_became_of_it(followed: Followed) -> 
     ]  # fmt: skip
     assert told[broken][0] == "trueup: failed" and any(line.startswith("why: prod/app/site") for line in told[broken])
     assert told[refused][0] == "trueup: refused" and any("replicaz" in line for line in told[refused])
-    tip = followed.repository.git(f"--git-dir={followed.sync.clone.path}", "rev-parse", NOTES)
+    tip = followed.repository.git(f"--git-dir={followed.sync.branch.clone.path}", "rev-parse", NOTES)
     await loop_of(followed).step()
-    assert followed.repository.git(f"--git-dir={followed.sync.clone.path}", "rev-parse", NOTES) == tip, "once"
+    assert followed.repository.git(f"--git-dir={followed.sync.branch.clone.path}", "rev-parse", NOTES) == tip, "once"
 
 
 async def test_a_commit_that_is_only_seen_is_not_noted(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> None:
         raise Transient("read it", "not now")
 
-    monkeypatch.setattr(type(followed.sync), "_judge", fails)
+    monkeypatch.setattr(Judging, "judge", fails)
     commit = followed.repository.commit(site())
     with pytest.raises(Transient):
         await followed.look()
