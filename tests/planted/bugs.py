@@ -649,4 +649,28 @@ BUGS = (
         "if False:",
         "tests/unit/decide/test_source_removal.py::test_what_is_refused",
     ),
+    Bug(
+        "again",
+        "signatures of what is judged again are not asked for since it was applied",
+        "reconciler/git/judge.py",
+        "        asked = since\n",
+        "        pass\n",
+        "tests/integration/git/test_judged_again.py::test_signatures_and_confirmations_of_the_commit_count_when_it_is_judged_again",
+    ),
+    Bug(
+        "again",
+        "a commit is judged again as often as others change something",
+        "reconciler/tasks/git_sync/again.py",
+        "now_s >= self._not_before_s and await",
+        "await",
+        "tests/integration/git/test_judged_again.py::test_judging_again_is_bounded_whatever_others_do",
+    ),
+    Bug(
+        "again",
+        "judged again in vain, it is told again",
+        "reconciler/tasks/git_sync/sync.py",
+        'held_alike(now.revision["held"], judged.held)',
+        "False",
+        "tests/integration/git/test_judged_again.py::test_a_hostname_that_is_let_go_brings_the_app_that_waited_for_it",
+    ),
 )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kit.clock import Clock
+from reconciler.core.outside import waits_outside
 from reconciler.core.revisions import Source
 from reconciler.git.applied import held_files
 from reconciler.git.clone import BareClone
@@ -26,12 +28,23 @@ REFRESH_S = 20.0
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Of the row of the view `sources`. `applied`: a commit, "" for none. `rebound`: it was applied for another folder
-    or project. `held`: the apps that it holds back, each with its files that could not be read."""
+    or project. `held`: the apps that it holds back, each with its files that could not be read. `revision`: its row of
+    the view `revisions`, where it holds anything back. `event_id`: as far as this is known."""
 
     applied: str
     suspended: bool
     rebound: bool
     held: Mapping[str, tuple[str, ...]]
+    revision: Mapping[str, Any] = field(default_factory=dict)
+    event_id: int = 0
+
+    def again(self, head: str) -> bool:
+        """Whether that head is applied, and as it should be, but for what it holds back."""
+        return head == self.applied and not self.rebound
+
+    @property
+    def waits_outside(self) -> bool:
+        return not self.suspended and waits_outside(self.revision.get("held") or ())
 
 
 @dataclass(slots=True)
@@ -77,8 +90,10 @@ class Branch:
     async def standing(self) -> Standing:
         """Once the views show all that is in the log, our own last batch included."""
         head = await self.log.head()
-        await self.views.wait_for(head.last_event_id, ["sources", "resources"], VIEWS_TIMEOUT_S)
-        return await self._standing()
+        await self.views.wait_for(head.last_event_id, ["resources", "revisions", "sources"], VIEWS_TIMEOUT_S)
+        now = await self._standing()
+        held = now.held and await self.views.get("revisions", f"{self.source.source_id}@{now.applied}")
+        return replace(now, revision=held or {}, event_id=head.last_event_id)
 
     async def keep(self, applied: str) -> None:
         """Holds on to what is applied, also after a restart, a renewal, or a crash right after the submission."""

@@ -75,6 +75,7 @@ class Judging:
             blamed=blamed,
             signatures=self.signatures(),
             rebound=now.rebound,
+            since=now.revision.get("base") if now.again(head) else None,
         )
 
     async def _reading_failed(self, error: Transient) -> None:

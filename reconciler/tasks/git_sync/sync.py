@@ -16,6 +16,7 @@ from kit.logs import get
 from kit.waiting import first_of
 from reconciler.core.commands import Fence
 from reconciler.core.findings import Finding, errors, ordered
+from reconciler.core.outside import held_alike, is_outside
 from reconciler.core.revision_steps import SeeRevision
 from reconciler.core.revisions import HeldApp, Refused, RefuseRevision, RevisionSeen, Source, SubmitRevision, Submitted
 from reconciler.core.secret_file import ResolveSecret
@@ -25,6 +26,7 @@ from reconciler.git.clone import BareClone
 from reconciler.git.judge import Judged
 from reconciler.git.signers_file import SignersFile
 from reconciler.ports import EventLog, Views
+from reconciler.tasks.git_sync.again import Again
 from reconciler.tasks.git_sync.branch import Branch, Standing
 from reconciler.tasks.git_sync.judging import Judging
 from reconciler.tasks.git_sync.reading import SourceReading
@@ -75,7 +77,8 @@ class GitSync:
         self.reading = SourceReading(source, clone, resolve, reading or ReadingProcess(), readings or ReadingTurns())
         self.branch = Branch(source, clone, self.reading, log, views, clock)
         self.judging = Judging(source, self.reading, self.branch, views, clock, signers)
-        self.telling = Telling(source, see, submit, refuse, clock)
+        self.telling = Telling(source, see, submit, refuse)
+        self.again = Again(source.source_id, log, clock, rng)
         self.backoff = Backoff(first_s=1.0, cap_s=60.0)
         self.trouble = ""
         self._clock = clock
@@ -85,14 +88,15 @@ class GitSync:
         self._wake = asyncio.Event()
 
     def look(self) -> None:
-        """Look at the source now, and at its head again even if it was refused."""
-        self.telling.forget_refusal()
+        """Look at the source now, and at its head again even if it was refused or not applied to all apps."""
+        self.again.forget()
         self._wake.set()
 
     async def run(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
         """Until `stop` is set. A pass that was begun is finished or cut off; either way the next one repeats it.
         `fence`: of the term in which it runs."""
         self.telling.begin(fence)
+        self.again.forget()
         await self._repeat(self.step, stop)
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -109,12 +113,16 @@ class GitSync:
         """One pass."""
         head = await self.branch.fetch()
         now = await self.branch.standing()
-        if (head == now.applied and not now.rebound) or (not now.suspended and self.telling.is_refused_already(head)):
+        if not await self._is_worth_a_look(head, now):
             return Looked("suspended" if now.suspended else "unchanged", head)
         return await self._take(head, now)
 
+    async def _is_worth_a_look(self, head: str, now: Standing) -> bool:
+        if now.again(head):
+            return now.waits_outside and await self.again.is_due(head)
+        return now.suspended or await self.again.is_due(head)
+
     async def _take(self, head: str, now: Standing) -> Looked:
-        """A head that is not what is applied."""
         seen, over = await asyncio.to_thread(self.reading.look_at, head, now.applied)
         if now.suspended:
             await self.telling.seen(seen)
@@ -123,13 +131,14 @@ class GitSync:
         while True:
             judged = await self._judge(seen, now, blamed)
             if judged.plan is None or errors(judged.findings):
-                return await self._refuse(judged, judged.findings, seen)
-            result = await self.telling.applied(judged, judged.plan, seen, over)
+                return await self._refuse(judged, judged.findings, seen, now)
+            if now.again(head) and held_alike(now.revision["held"], judged.held) and not judged.plan.commands:
+                return self._in_vain(head, now)
+            result = await self.telling.applied(judged, judged.plan, seen, over, again=now.again(head))
             if isinstance(result, Submitted):
-                await self.branch.keep(head)
-                return Looked("applied", head, judged.findings, judged.held)
+                return await self._applied(judged, now)
             if not self._may_hold(result, blamed):
-                return await self._refuse(judged, ordered([*judged.findings, *result.findings]), seen)
+                return await self._refuse(judged, ordered([*judged.findings, *result.findings]), seen, now)
             blamed.update(result.blamed)
 
     async def _judge(self, seen: RevisionSeen, now: Standing, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
@@ -148,9 +157,25 @@ class GitSync:
             judging.cancel()
             await asyncio.gather(judging, return_exceptions=True)
 
-    async def _refuse(self, judged: Judged, findings: tuple[Finding, ...], seen: RevisionSeen) -> Looked:
+    async def _applied(self, judged: Judged, now: Standing) -> Looked:
+        commit = judged.info.commit
+        await self.branch.keep(commit)
+        self.again.tried(commit, now.event_id, outside=True)
+        return Looked("applied", commit, judged.findings, judged.held)
+
+    async def _refuse(self, judged: Judged, findings: tuple[Finding, ...], seen: RevisionSeen, now: Standing) -> Looked:
+        """What is applied already stays so, whatever is found when it is judged again for what it holds back."""
+        if now.again(seen.commit):
+            why = f"{findings[0].place}: {findings[0].message}"
+            _log.warning("not applied to what it holds back", source=self.source.source_id, why=why)
+            return self._in_vain(seen.commit, now)
         await self.telling.refused(judged, findings, seen)
-        return Looked("refused", judged.info.commit, findings)
+        self.again.tried(seen.commit, now.event_id, outside=is_outside(findings))
+        return Looked("refused", seen.commit, findings)
+
+    def _in_vain(self, commit: str, now: Standing) -> Looked:
+        self.again.tried(commit, now.event_id, outside=True)
+        return Looked("unchanged", commit)
 
     def _may_hold(self, result: Refused, blamed: Mapping[str, object]) -> bool:
         """Whether what the live system has against the commit is some apps' own, and new."""

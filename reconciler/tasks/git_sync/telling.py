@@ -5,9 +5,8 @@ Used by `GitSync`. The same is never told twice by one controller; what another 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kit.clock import Clock
 from kit.errors import Refusal
 from kit.logs import get
 from reconciler.core.commands import Fence
@@ -28,9 +27,6 @@ from reconciler.core.revisions import (
 )
 from reconciler.git.judge import Judged
 
-REFUSED_AGAIN_S = 300.0
-"""A refused commit is looked at again this often: what stood against it may have lain outside of it. The same
-refusal for the same reasons is one event."""
 _log = get("git-sync")
 
 
@@ -42,30 +38,23 @@ class Telling:
     see: SeeRevision
     submit: SubmitRevision
     refuse: RefuseRevision
-    clock: Clock
     fence: Fence | None = None
     _seen: tuple[str, str] = ("", "")
-    _refused: str = ""
-    _refused_at_s: float = 0.0
 
     def begin(self, fence: Fence | None) -> None:
         """A new term: what was told before it may have been told in vain."""
         self.fence, self._seen = fence, ("", "")
-        self.forget_refusal()
-
-    def forget_refusal(self) -> None:
-        self._refused = ""
-
-    def is_refused_already(self, commit: str) -> bool:
-        return commit == self._refused and self.clock.now_s() < self._refused_at_s + REFUSED_AGAIN_S
 
     async def seen(self, seen: RevisionSeen) -> None:
         if seen.commit != seen.base and self._seen != (seen.commit, seen.base):
             await self.see(seen, self.fence)
             self._seen = (seen.commit, seen.base)
 
-    async def applied(self, judged: Judged, planned: Plan, seen: RevisionSeen, over: PassedOver) -> Submitted | Refused:
-        """`Refused`: the live system has something against it, and nothing is changed."""
+    async def applied(
+        self, judged: Judged, planned: Plan, seen: RevisionSeen, over: PassedOver, *, again: bool = False
+    ) -> Submitted | Refused:
+        """`Refused`: the live system has something against it, and nothing is changed. `again`: it is what is applied,
+        and was planned when it was."""
         revision = revision_of(
             planned,
             self.source,
@@ -77,6 +66,8 @@ class Telling:
             passed_over=over,
             seen=seen,
         )
+        if again:
+            revision = replace(revision, counts=None)
         result = await self.submit(revision, planned.commands, self.fence)
         if isinstance(result, Submitted):
             self._log_applied(judged, len(planned.commands))
@@ -100,7 +91,6 @@ class Telling:
             seen=seen,
         )
         await self.refuse(revision, self.fence)
-        self._refused, self._refused_at_s = info.commit, self.clock.now_s()
         why, count = f"{first.place}: {first.message}", len(findings)
         _log.warning("commit refused", source=self.source.source_id, commit=info.commit, findings=count, first=why)
 
