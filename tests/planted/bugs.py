@@ -673,4 +673,20 @@ BUGS = (
         "False",
         "tests/integration/git/test_judged_again.py::test_a_hostname_that_is_let_go_brings_the_app_that_waited_for_it",
     ),
+    Bug(
+        "sources",
+        "a former owner waits for the removal of what is not its own",
+        "reconciler/core/decide/git/owned.py",
+        "elif key in specs:",
+        "else:",
+        "tests/integration/git/test_taken_over.py::test_the_former_owner_lets_go_of_what_is_not_its_own_and_converges",
+    ),
+    Bug(
+        "sources",
+        "what is taken over counts as new",
+        "reconciler/core/decide/git/revision.py",
+        "revision = told_as_it_is(state, revision, commands)",
+        "pass",
+        "tests/integration/git/test_taken_over.py::test_what_is_applied_says_it_as_well",
+    ),
 )

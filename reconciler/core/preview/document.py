@@ -22,8 +22,9 @@ nothing is said about places."""
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """`was_path`, `was_line`: where it was declared before, if that changes. `fields`: of an update. `note`: what else
-    follows, such as data that is lost."""
+    """`was_path`, `was_line`: where it was declared before, if that changes. `was_source`: the source that it is taken
+    over from, "" for none; what runs goes on running. `fields`: of an update. `note`: what else follows, such as data
+    that is lost."""
 
     verb: ChangeVerb
     resource: str
@@ -32,6 +33,7 @@ class PlannedChange:
     line: int
     was_path: str = ""
     was_line: int = 0
+    was_source: str = ""
     fields: tuple[FieldChange, ...] = ()
     note: str = ""
 

@@ -43,9 +43,11 @@ class World:
     handlers: Handlers
     folder: Path
 
-    async def follow(self, name: str, rules: Rules | None = None, signers: Path | None = None) -> Followed:
+    async def follow(
+        self, name: str, rules: Rules | None = None, signers: Path | None = None, takes_over: tuple[str, ...] = ()
+    ) -> Followed:
         repository = SignedRepository(self.folder / name)
-        source = Source(name, "org", "project", str(repository.path), rules=rules or Rules())
+        source = Source(name, "org", "project", str(repository.path), rules=rules or Rules(), takes_over=takes_over)
         await self.handlers.register_source(source)
         clone = BareClone(self.folder / "state", source)
         writes = (self.handlers.see_revision, self.handlers.submit_revision, self.handlers.refuse_revision)
