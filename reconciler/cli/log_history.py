@@ -138,6 +138,10 @@ def told(document: Doc, *, verbose: bool) -> tuple[str, list[str]]:
 def _details(entry: Entry) -> Iterator[str]:
     from reconciler.core.explain_history import finding_text, name_of
 
+    for part in entry.parts:
+        yield f"part: {part['commit'][:12]} {part['subject'] or '(no subject)'} ({part['author']})"
+    if len(entry.parts) < entry.brought:
+        yield f"and other parts: git log {entry.parent[:12]}..{entry.commit[:12]}"
     for change in entry.changes:
         yield f"{change['verb']} {name_of(change['resource_id'])} ({change['path']}:{change['line']})"
     if entry.changes_omitted:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -22,7 +23,8 @@ from kit.clock import Clock
 from reconciler.commits_to_tell import CommitsToTell
 from reconciler.core.commands import Fence
 from reconciler.core.events import Event
-from reconciler.core.notes import NOTED, note_text
+from reconciler.core.notes import NOTED, between_text, note_text
+from reconciler.core.revision_steps import WAS_APPLIED
 from reconciler.git.notes import Notes, PushedNotes
 from reconciler.ports import EventLog, Views
 from reconciler.revision_history import RevisionHistory
@@ -50,6 +52,7 @@ class NotesLoop:
     rng: random.Random
     pushed: PushedNotes | None = None
     _commits: CommitsToTell = field(init=False)
+    _with_others: dict[str, None] = field(default_factory=dict)
     _unpushed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,14 +88,21 @@ class NotesLoop:
         await self.views.wait_for(self._commits.cursor, ["revisions"], VIEWS_TIMEOUT_S)
         at_s = int(datetime.fromisoformat(self.clock.utc()).timestamp())
         while batch := list(itertools.islice(self._commits.waiting, BATCH_MAX)):
-            texts = {commit: text for commit in batch if (text := await self._text(commit))}
-            noted = bool(texts) and await asyncio.to_thread(self.notes.write, texts, at_s)
-            if noted:
-                _log.info("commits noted", source=self.source_id, commits=len(texts))
-            self._unpushed.update(texts if push else {})
+            texts: dict[str, str] = {}
+            for commit in batch:
+                texts |= await self._texts(commit)
+            await self._note(texts, at_s, push=push)
             for commit in batch:
                 self._commits.told(commit)
         await self._push(at_s)
+
+    async def _note(self, texts: Mapping[str, str], at_s: int, *, push: bool) -> None:
+        """In the clone, in batches."""
+        left = iter(texts.items())
+        while batch := dict(itertools.islice(left, BATCH_MAX)):
+            if await asyncio.to_thread(self.notes.write, batch, at_s):
+                _log.info("commits noted", source=self.source_id, commits=len(batch))
+            self._unpushed.update(batch if push else {})
 
     async def _push(self, at_s: int) -> None:
         """After all notes are in the clone: a remote that takes none holds up none of them."""
@@ -104,11 +114,19 @@ class NotesLoop:
             for commit in batch:
                 self._unpushed.pop(commit, None)
 
-    async def _text(self, commit: str) -> str:
+    async def _texts(self, commit: str) -> Mapping[str, str]:
+        """Its own note, and once those of the commits that came with it."""
         row = await self.views.get("revisions", f"{self.source_id}@{commit}")
         if row is None or row["status"] not in NOTED:
-            return ""
-        return note_text(row, *await self.history.facts(row))
+            return {}
+        own = {commit: note_text(row, *await self.history.facts(row))}
+        if commit in self._with_others or row["status"] not in WAS_APPLIED:
+            return own
+        others = await self.history.between(row)
+        self._with_others[commit] = None
+        if len(self._with_others) > UNPUSHED_MAX:
+            self._with_others.pop(next(iter(self._with_others)))
+        return {**{each: between_text(self.source_id, merge, commit) for each, merge in others.items()}, **own}
 
 
 def _commits_of(event: Event, source_id: str) -> list[str]:

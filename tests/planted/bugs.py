@@ -689,4 +689,20 @@ BUGS = (
         "pass",
         "tests/integration/git/test_taken_over.py::test_what_is_applied_says_it_as_well",
     ),
+    Bug(
+        "commits",
+        "a commit that a merge brought is noted as the branch's own",
+        "reconciler/git/history.py",
+        "yield Between(str(part.id), str(own.id))",
+        'yield Between(str(part.id), "")',
+        "tests/integration/tasks/test_notes.py::test_every_commit_between_two_applied_heads_is_noted",
+    ),
+    Bug(
+        "commits",
+        "what a refused merge brought is noted as if it had been applied",
+        "reconciler/tasks/notes.py",
+        ' or row["status"] not in WAS_APPLIED',
+        "",
+        "tests/integration/tasks/test_notes.py::test_what_a_refused_merge_brought_waits_for_what_is_applied",
+    ),
 )
