@@ -176,6 +176,9 @@ class FollowedSources:
     def troubles(self) -> dict[str, str]:
         return {each.name: each.trouble for each in self if each.trouble}
 
+    def notes_troubles(self) -> dict[str, str]:
+        return {each.name: each.notes.trouble for each in self if each.notes.trouble}
+
     def behind(self) -> dict[str, int]:
         return {each.name: each.sync.branch.behind for each in self}
 

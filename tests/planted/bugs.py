@@ -705,4 +705,12 @@ BUGS = (
         "",
         "tests/integration/tasks/test_notes.py::test_what_a_refused_merge_brought_waits_for_what_is_applied",
     ),
+    Bug(
+        "commits",
+        "notes that are not pushed show nowhere but in the process's log",
+        "reconciler/bootstrap.py",
+        "            notes_troubles=self._sources.notes_troubles,\n",
+        "",
+        "tests/integration/sources/test_notes_trouble.py::test_a_remote_that_takes_no_notes_is_a_problem_of_its_source",
+    ),
 )
