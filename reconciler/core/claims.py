@@ -72,7 +72,7 @@ class Claims:
     def _work(self, event: Event, what: str) -> None:
         work, aggregate = WORKS[event.aggregate_type], (event.aggregate_type, event.aggregate_id)
         if what == "created":
-            self._hold(aggregate, {(work.kind, event.payload[work.one_per]): event.aggregate_id}, event.event_id)
+            self._hold(aggregate, work.claims(event.payload), event.event_id)
         elif event.payload["status"] in OVER:
             self._hold(aggregate, {}, event.event_id)
 

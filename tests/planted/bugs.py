@@ -721,4 +721,20 @@ BUGS = (
         "if waiting and (True",
         "tests/unit/cli/test_log.py::test_following_shows_each_commit_once_a_command_and_resumes",
     ),
+    Bug(
+        "restores",
+        "a user of a volume is placed while a restore fills it",
+        "reconciler/core/scheduler/placement.py",
+        "if restore := self._snapshot.restoring.get(mount.volume_id):",
+        'if restore := "":',
+        "tests/unit/scheduler/test_stateful.py::test_nothing_that_uses_a_volume_is_placed_while_a_restore_fills_it",
+    ),
+    Bug(
+        "restores",
+        "a restore is not the writer of the volume that it fills",
+        "reconciler/core/copies.py",
+        '"volume_id", writes=True)',
+        '"volume_id")',
+        "tests/unit/scheduler/test_stateful.py::test_a_pass_that_did_not_know_of_the_restore_does_not_get_through",
+    ),
 )

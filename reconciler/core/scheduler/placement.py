@@ -1,10 +1,10 @@
 """On which node, and at which address. Called by `schedule`; it carries what this pass has placed already.
 
 Before all, the quotas (`quota`). Hard: the node is active and on duty; the memory of everything that is not stopped
-there, overhead included, stays within the node's; a volume's home; one writer per volume, and none beside it. Soft, in
-this order: away from nodes where the group broke; spread over nodes those that will stay, then all, so that a rollout
-ends as spread as it began; least memory used. A tie goes to the lowest node id, so that the same snapshot gives the
-same placement.
+there, overhead included, stays within the node's; a volume's home; one writer per volume, and none beside it; nobody at
+all while a restore fills it. Soft, in this order: away from nodes where the group broke; spread over nodes those that
+will stay, then all, so that a rollout ends as spread as it began; least memory used. A tie goes to the lowest node id,
+so that the same snapshot gives the same placement.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ class Placement:
         for mount in group.target.workload.mounts:
             if mount.volume_id not in self._homes:
                 return NoPlace("volume_missing", f"volume {mount.volume_id} is not declared")
+            if restore := self._snapshot.restoring.get(mount.volume_id):
+                return NoPlace("volume_in_use", f"volume {mount.volume_id} is being filled by restore {restore}")
             holders = [(read_only, owner) for volume, read_only, owner in self._mounted if volume == mount.volume_id]
             clash = sorted(owner for read_only, owner in holders if not (mount.read_only and read_only))
             clash = [owner for owner in clash if owner not in gone]
