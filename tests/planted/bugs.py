@@ -737,4 +737,20 @@ BUGS = (
         '"volume_id")',
         "tests/unit/scheduler/test_stateful.py::test_a_pass_that_did_not_know_of_the_restore_does_not_get_through",
     ),
+    Bug(
+        "quotas",
+        "a machine costs a project nothing",
+        "reconciler/core/scheduler/record.py",
+        '"overhead_bytes": action.overhead_bytes,',
+        '"overhead_bytes": 0,',
+        "tests/unit/scheduler/test_quota.py::test_memory_is_limited_as_the_scheduler_takes_it_machine_included",
+    ),
+    Bug(
+        "quotas",
+        "what was allocated by an older version counts as today",
+        "reconciler/core/upcasts.py",
+        '{**payload, "overhead_bytes": 0}',
+        '{**payload, "overhead_bytes": 176160768}',
+        "tests/unit/scheduler/test_quota.py::test_what_was_allocated_before_machines_counted_counts_as_it_did",
+    ),
 )

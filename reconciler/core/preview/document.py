@@ -105,7 +105,7 @@ class NodeUse:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentUse:
-    """What instances of the environment may use, without the overhead of machines."""
+    """What instances of the environment take, as a quota counts it: the overhead of machines included."""
 
     environment: str  # ORG/PROJECT/ENV
     instances_before: int

@@ -28,6 +28,7 @@ class Place:
 
     node_id: str
     address: str
+    overhead_bytes: int
     new_homes: tuple[str, ...] = ()
 
 
@@ -69,7 +70,7 @@ class Placement:
         volumes = [mount.volume_id for mount in group.target.workload.mounts]
         new_homes = tuple(volume_id for volume_id in volumes if not self._homes.get(volume_id))
         self._take(group, node, address, volumes)
-        return Place(node.node_id, address, new_homes)
+        return Place(node.node_id, address, node.overhead_bytes, new_homes)
 
     def could_place(self, group: Group, leaving: Iterable[Instance]) -> NoPlace | None:
         """None when there is a place once `leaving` are gone. Takes nothing."""
@@ -173,7 +174,7 @@ class Placement:
 
     def _take(self, group: Group, node: Node, address: str, volumes: list[str]) -> None:
         self._given += 1
-        self.quota.take(group)
+        self.quota.take(group, node.overhead_bytes)
         self._used[node.node_id] += group.target.workload.memory_bytes + node.overhead_bytes
         self._members[node.node_id, group.app.app_id, group.process] += 1
         self._placed[node.node_id, group.app.app_id, group.process] += 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kit.codec import from_json
+from kit.codec import from_json, to_json
 from kit.errors import TrueupError
 from kit.wire import MACHINE_OVERHEAD_BYTES, Mount, Workload
 from reconciler.core.act_scopes import app_scope, env_scope
@@ -107,6 +107,19 @@ class Instance:
     seq: int
     deployment_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    overhead_bytes: int = 0
+    """What was counted for its machine when it was allocated."""
+
+    @property
+    def allocated(self) -> Doc:
+        """As instance.allocated says it, as far as claims follow from it."""
+        about = {"instance_id": self.instance_id, "app": self.app, "overhead_bytes": self.overhead_bytes}
+        return {**about, "workload": to_json(self.workload)}
+
+    @property
+    def taken_bytes(self) -> int:
+        """Of quotas."""
+        return self.workload.memory_bytes + self.overhead_bytes
 
     @property
     def live(self) -> bool:
@@ -353,6 +366,7 @@ def _instance(row: Doc) -> Instance:
         origin=_origin(row, row["app"]),
         deployment_id=row["deployment_id"],
         secrets=tuple(Secret(each["resource_id"], each["version_id"], each["blob"]) for each in row["secrets"]),
+        overhead_bytes=row.get("overhead_bytes", 0),
         seq=row["aggregate_seq"],
     )
 
