@@ -259,6 +259,7 @@ class Controller:
             webhook_secrets=self._sources.webhook_secrets,
             token_key=self._key,
             source_troubles=self._sources.troubles,
+            notes_troubles=self._sources.notes_troubles,
             source_fetch_ages_s=self._sources.fetch_ages_s,
             commits_behind=self._sources.behind,
             heartbeat_ages_s=self._store.heartbeats.ages_s,

@@ -90,7 +90,7 @@ class FollowedSource:
             readings=readings,
         )
         self.planning = Planning(
-            self.source, self.clone, resolve, around.views, self.sync.signatures, readings=readings
+            self.source, self.clone, resolve, around.views, self.sync.judging.signatures, readings=readings
         )
         self.forge = SourceForge(
             settings.forge,
@@ -107,7 +107,7 @@ class FollowedSource:
 
         reading = self.planning.reading
         self.history = RevisionHistory(
-            self.source, self.clone, around.log, around.views, lambda: self.sync.fetched, reading
+            self.source, self.clone, around.log, around.views, lambda: self.sync.branch.fetched, reading
         )
         self.notes = NotesLoop(
             source_id=self.name,
@@ -158,7 +158,7 @@ class FollowedSource:
     @property
     def fetch_age_s(self) -> float | None:
         """Since this controller last fetched it well; None before the first time."""
-        at_s = self.sync.fetched_at_s
+        at_s = self.sync.branch.fetched_at_s
         return None if at_s is None else max(0.0, self._around.clock.now_s() - at_s)
 
 
@@ -176,8 +176,11 @@ class FollowedSources:
     def troubles(self) -> dict[str, str]:
         return {each.name: each.trouble for each in self if each.trouble}
 
+    def notes_troubles(self) -> dict[str, str]:
+        return {each.name: each.notes.trouble for each in self if each.notes.trouble}
+
     def behind(self) -> dict[str, int]:
-        return {each.name: each.sync.behind for each in self}
+        return {each.name: each.sync.branch.behind for each in self}
 
     def webhook_secrets(self, name: str) -> Sequence[bytes]:
         """None for a source that this controller does not follow."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kit.codec import to_json
 from kit.errors import Refusal, Transient
 from reconciler.core.event_filter import EventFilter
 from reconciler.core.history import (
     CHANGES_MAX,
     FINDINGS_MAX,
+    Became,
     Deployments,
     Entry,
     HistoryPage,
@@ -43,6 +45,7 @@ PAGES_MAX = 10
 PAGE_COMMITS = 200
 DEPLOYMENT_EVENTS_MAX = 2_000
 REVISION_EVENTS_MAX = 50
+BETWEEN_MAX = 1_000
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -95,13 +98,12 @@ class RevisionHistory:
     def _gather(
         self, rows: Mapping[str, Doc], begin: _Begin, wanted: Wanted
     ) -> tuple[list[tuple[PastCommit, str, str]], Onward | None]:
-        """(commit, the newer applied one, the merge that brought it), and where to go on."""
+        """(commit, the newer applied one than it or its merge, the merge that brought it), and where to go on."""
         objects, start, under = self._objects(), begin.start, wanted.under
-        for each in begin.above:
-            under = each if each != start and was_applied(self._row(rows, each)) else under
+        under = under or self._above(rows, [each for each in begin.above if each != start])
         if begin.above and begin.above[-1] != start:
             (commit,) = objects.history(start, "", "", 1).commits
-            return [(commit, under, begin.above[-1])], None
+            return [(commit, self._above(rows, begin.above[:-1]), begin.above[-1])], None
         found: list[tuple[PastCommit, str, str]] = []
         for _ in range(PAGES_MAX):
             page = objects.history(start, begin.stop, wanted.path, min(wanted.limit - len(found), PAGE_COMMITS))
@@ -115,6 +117,10 @@ class RevisionHistory:
             if len(found) >= wanted.limit:
                 break
         return found, Onward(start, under)
+
+    def _above(self, rows: Mapping[str, Doc], line: Sequence[str]) -> str:
+        """The lowest commit of the branch, from its head down, that was applied."""
+        return next((each for each in reversed(line) if was_applied(self._row(rows, each))), "")
 
     def _under(self, page: PastPage, rows: Mapping[str, Doc], under: str) -> list[tuple[PastCommit, str]]:
         wanted = {each.commit: each for each in page.commits}
@@ -134,7 +140,9 @@ class RevisionHistory:
 
     async def _entry(self, commit: PastCommit, rows: Mapping[str, Doc], under: str, came_with: str) -> Entry:
         row = self._row(rows, commit.commit)
-        what = became(row, self._row(rows, under) if under else None)
+        above = self._row(rows, under) if under else None
+        merge = became(self._row(rows, came_with), above) if came_with else None
+        what = became(row, above) if row or merge is None else Became("part", merge.by, told=False)
         told = row or {}
         deployments, events = await self.facts(row) if row else (Deployments(), ())
         changes, findings = told.get("changes") or (), told.get("findings") or ()
@@ -146,7 +154,9 @@ class RevisionHistory:
             subject=commit.subject,
             pull_request=commit.pull_request,
             brought=commit.brought,
+            parts=tuple(to_json(commit.parts)),
             came_with=came_with,
+            merge_outcome=merge.outcome if merge else "",
             outcome=what.outcome,
             superseded_by=what.by,
             was=str(told.get("was") or ""),
@@ -163,6 +173,14 @@ class RevisionHistory:
             deployments=deployments,
             events=events,
         )
+
+    async def between(self, row: Doc) -> Mapping[str, str]:
+        """Of a commit that was looked at: the others since its base that have no row of their own, at most BETWEEN_MAX,
+        each with the merge that brought it, "" for the branch's own."""
+        base, commit = str(row.get("base") or ""), str(row["commit"])
+        found = await asyncio.to_thread(self._objects().between, base, commit, BETWEEN_MAX) if base else ()
+        rows = (await self.views.snapshot(("revisions",))).rows["revisions"]
+        return {each.commit: each.merge for each in found if self._row(rows, each.commit) is None}
 
     async def facts(self, row: Doc) -> tuple[Deployments, tuple[Told, ...]]:
         """What the log says of a commit with this row of the view `revisions`."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import random
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from kit.backoff import Backoff
-from kit.errors import Refusal, Transient
+from kit.errors import Refusal
 from reconciler.cli.client import add_connection_options, connect
+from reconciler.cli.following import lines
 from reconciler.cli.output import Page, clean, print_entry, print_json, print_json_line, print_page
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 Doc = Mapping[str, Any]
 PAGE_EVENTS = 1000
 LIMIT_MAX = 1_000_000
-IDLE_TIMEOUT_S = 45.0
 COLUMNS = ("event", "time", "type", "actor", "source", "commit", "at", "request", "answers", "follows from", "what")
 
 DESCRIPTION = """\
@@ -92,9 +90,9 @@ async def _run(args: argparse.Namespace) -> None:
             _print_one(args, event)
         from reconciler.core.event_filter import matches
 
-        async for document in _new_events(control_plane, f"{old['log_id']}.{old['last_event_id']}"):
-            if matches(event_of(document), only):
-                _print_one(args, document)
+        async for line in lines(control_plane, f"{old['log_id']}.{old['last_event_id']}"):
+            if line["type"] == "change" and matches(event_of(line["event"]), only):
+                _print_one(args, line["event"])
 
 
 def filters_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -159,23 +157,6 @@ async def _old_events(control_plane: ControlPlane, args: argparse.Namespace, que
 
 def _path(query: Doc) -> str:
     return "/v1/events?" + urlencode({name: value for name, value in query.items() if value != ""})
-
-
-async def _new_events(control_plane: ControlPlane, cursor: str) -> AsyncIterator[Doc]:
-    backoff, failures, rng = Backoff(0.2, 10.0), 0, random.Random()  # noqa: S311  # jitter
-    while True:
-        try:
-            async with control_plane.lines("/v1/stream", idle_timeout_s=IDLE_TIMEOUT_S, cursor=cursor) as lines:
-                async for line in lines:
-                    failures = 0
-                    if line["type"] == "change":
-                        yield line["event"]
-                    cursor = line.get("cursor", cursor)
-        except Transient as error:
-            failures += 1
-            if failures == 1:
-                sys.stderr.write(f"waiting: {clean(error.why)}\n")
-        await asyncio.sleep(backoff.delay_s(max(failures, 1), rng))
 
 
 def event_of(document: Doc) -> Event:

@@ -7,6 +7,7 @@ named as Git names them, in a local clone; the controller is asked about commit 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
-from reconciler.cli.client import add_connection_options, fetch
-from reconciler.cli.output import Page, add_output_option, print_entry, print_json, print_page
+from reconciler.cli.client import add_connection_options, connect, fetch
+from reconciler.cli.output import Page, add_output_option, print_entry, print_json, print_json_line, print_page
 
 if TYPE_CHECKING:
     from reconciler.core.history import Entry
@@ -27,7 +28,7 @@ LIMIT_MAX = 100_000
 DESCRIPTION = """\
 The commits of the followed branch, newest first, each with what became of it, what it did, and how long it took to
 converge. RANGE is A..B (B without A and what came before it), or one commit to begin with. For example:
-trueup log --since 7d --path apps/site"""
+trueup log --since 7d --path apps/site. With --follow each commit is shown again whenever something becomes of it."""
 
 
 def register(actions: Any) -> None:
@@ -39,6 +40,8 @@ def register(actions: Any) -> None:
     parser.add_argument("--since", default="", metavar="TIME", help="committed at or after: 2026-01-31T10:00:00Z, 7d")
     parser.add_argument("--until", default="", metavar="TIME", help="committed at or before")
     parser.add_argument("--limit", "-n", type=int, default=20, metavar="N", help="at most so many (default 20)")
+    parser.add_argument("--follow", "-f", action="store_true", help="oldest first, then new ones as they come")
+    parser.add_argument("--after", type=int, metavar="EVENT_ID", help="with --follow: only what was told behind it")
     parser.add_argument("--verbose", "-v", action="store_true", help="each change, finding and event too")
     parser.add_argument("--repo", type=Path, default=Path(), help="a local clone that knows the names in RANGE")
     add_connection_options(parser)
@@ -49,6 +52,8 @@ def register(actions: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if not 1 <= args.limit <= LIMIT_MAX:
         raise Refusal("read the history", f"--limit {args.limit} is not from 1 to {LIMIT_MAX}", code="usage")
+    if args.follow or args.after is not None:
+        return _follow(args)
     document = _read(args, _query(args))
     if args.output == "json":
         print_json(document)
@@ -57,6 +62,35 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(document["entries"], verbose=args.verbose)
     return 0
+
+
+def _follow(args: argparse.Namespace) -> int:
+    if not args.follow:
+        raise Refusal("read the history", "--after is where --follow goes on", fix="give --follow", code="usage")
+    if args.range or args.until:
+        why = "what comes is behind RANGE and --until"
+        raise Refusal("follow the history", why, fix="leave them out", code="usage")
+    page = _read(args, _query(args))
+    for entry in reversed(page["entries"] if args.after is None else ()):
+        _print_one(args, entry)
+    asyncio.run(_follow_on(args, page))
+    return 0
+
+
+async def _follow_on(args: argparse.Namespace, page: Doc) -> None:
+    from reconciler.cli.log_follow import follow
+
+    after = page["event_id"] if args.after is None else args.after
+    async with connect(args) as control_plane:
+        await follow(control_plane, page, after, args.path.strip("/"), lambda entry: _print_one(args, entry))
+
+
+def _print_one(args: argparse.Namespace, entry: Doc) -> None:
+    if args.output == "json":
+        print_json_line(entry)
+    else:
+        _print([entry], verbose=args.verbose)
+        sys.stdout.flush()
 
 
 def _query(args: argparse.Namespace) -> dict[str, str | int]:
@@ -138,6 +172,10 @@ def told(document: Doc, *, verbose: bool) -> tuple[str, list[str]]:
 def _details(entry: Entry) -> Iterator[str]:
     from reconciler.core.explain_history import finding_text, name_of
 
+    for part in entry.parts:
+        yield f"part: {part['commit'][:12]} {part['subject'] or '(no subject)'} ({part['author']})"
+    if len(entry.parts) < entry.brought:
+        yield f"and other parts: git log {entry.parent[:12]}..{entry.commit[:12]}"
     for change in entry.changes:
         yield f"{change['verb']} {name_of(change['resource_id'])} ({change['path']}:{change['line']})"
     if entry.changes_omitted:

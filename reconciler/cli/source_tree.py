@@ -69,7 +69,9 @@ def commit_named(objects: ObjectStore, name: str, attempted: str) -> str:
     try:
         return objects.resolve(name)
     except TrueupError as error:
-        raise _not_usable(error, attempted) from error
+        why = f"{name} names no commit here"
+        fix = "name a branch, a tag or a commit that is in the local clone (--repo); fetch it, if it is new"
+        raise Refusal(attempted, why, fix=fix, code="usage") from error
 
 
 def _not_usable(error: TrueupError, attempted: str) -> Refusal:
@@ -103,17 +105,22 @@ def show(document: Any, text: str, output: str) -> None:
 
 
 def _manifests(root: Path, folder: Path, depth: int, seen: list[int], findings: list[Finding]) -> Iterator[Path]:
-    def note(path: Path, code: str, message: str) -> None:
-        findings.append(Finding(str(path.relative_to(root)), 0, 0, "", code, message))
+    def note(path: Path, code: str, message: str, fix: str) -> None:
+        findings.append(Finding(str(path.relative_to(root)), 0, 0, "", code, message, fix))
 
     if depth > DEPTH_MAX:
-        note(folder, "too_deep", f"folders are nested more than {DEPTH_MAX} deep")
+        note(folder, "too_deep", f"folders are nested more than {DEPTH_MAX} deep", "move the manifests up")
         return
     for path in sorted(folder.iterdir()):
         seen[0] += 1
         if seen[0] > ENTRIES_MAX:
             if seen[0] == ENTRIES_MAX + 1:
-                note(path, "too_many_entries", f"more than {ENTRIES_MAX} files and folders")
+                note(
+                    path,
+                    "too_many_entries",
+                    f"more than {ENTRIES_MAX} files and folders",
+                    "name the folder of the manifests",
+                )
             return
         mode = path.lstat().st_mode
         if path.name.startswith("."):
@@ -124,7 +131,7 @@ def _manifests(root: Path, folder: Path, depth: int, seen: list[int], findings: 
             if stat.S_ISREG(mode):
                 yield path
             else:
-                note(path, "symbolic_link", "not a regular file; links are never followed")
+                note(path, "symbolic_link", "not a regular file; links are never followed", "put the file itself there")
 
 
 def _read(root: Path, path: Path) -> ParsedFile:

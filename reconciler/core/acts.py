@@ -32,15 +32,18 @@ class SetDuty:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspend:
+class _OfScope:
     """`scope`: source/NAME, env/ENV, or an app as ENV/APP."""
 
     scope: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
-    scope: str
+class Suspend(_OfScope):
+    __slots__ = ()
+
+
+class Resume(_OfScope):
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Claims:
     def _work(self, event: Event, what: str) -> None:
         work, aggregate = WORKS[event.aggregate_type], (event.aggregate_type, event.aggregate_id)
         if what == "created":
-            self._hold(aggregate, {(work.kind, event.payload[work.one_per]): event.aggregate_id}, event.event_id)
+            self._hold(aggregate, work.claims(event.payload), event.event_id)
         elif event.payload["status"] in OVER:
             self._hold(aggregate, {}, event.event_id)
 
@@ -80,7 +80,7 @@ class Claims:
         name, told = event.aggregate_id, event.payload
         if what == "allocated":
             self._instances[name] = ("running", "", told["epoch"])
-            self._hold(("instance", name), of_instance(name, told["app"], told["workload"]), event.event_id)
+            self._hold(("instance", name), of_instance(told), event.event_id)
             return
         if name not in self._instances:
             return  # over
@@ -126,10 +126,12 @@ def of_limits(scope: str, limits: Mapping[str, int]) -> dict[ClaimKey, str]:
     return {("limits", scope): quotas.written(limits)} if limits else {}
 
 
-def of_instance(instance_id: str, app: str, workload: Doc) -> dict[ClaimKey, str]:
-    """What an instance holds until it is over; its use only until it shall be stopped."""
-    used = quotas.use_text(quotas.scope_of(app), quotas.used_by_instance(workload["memory_bytes"]))
-    return {**dict.fromkeys(_of_workload(workload), instance_id), ("use", instance_id): used}
+def of_instance(allocated: Doc) -> dict[ClaimKey, str]:
+    """What an instance holds until it is over; its use only until it shall be stopped. `allocated`: the payload of
+    instance.allocated, or a row made of it."""
+    instance_id = str(allocated["instance_id"])
+    used = quotas.use_text(quotas.scope_of(allocated["app"]), quotas.used_by_instance(quotas.taken_bytes(allocated)))
+    return {**dict.fromkeys(_of_workload(allocated["workload"]), instance_id), ("use", instance_id): used}
 
 
 def as_claims(held: Mapping[ClaimKey, str]) -> tuple[Claim, ...]:

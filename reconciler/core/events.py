@@ -15,6 +15,7 @@ NEWEST: Mapping[str, int] = {
     "deployment.created": 2,
     "environment.created": 2,
     "environment.updated": 2,
+    "instance.allocated": 2,
     "revision.applied": 2,
 }
 """Of the event types whose payload has changed since version 1."""

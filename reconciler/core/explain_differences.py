@@ -17,6 +17,7 @@ from reconciler.core.explain_remedies import REMEDY_OF_REASON
 from reconciler.core.explain_text import plural
 from reconciler.core.explanation import Difference, Evidence, Observed, Verdict
 from reconciler.core.model import ResourceId
+from reconciler.core.outside import waits_outside
 from reconciler.core.trailers import CONFIRM_DELETE
 
 Doc = Mapping[str, Any]
@@ -175,6 +176,8 @@ def _held_back(source: Doc, revision: Doc, held: Doc) -> Difference:
     message = f"commit {commit} was applied except {held_text(held)}; all of the app stays as it was"
     details = [finding_text(each) + (f" - {each['fix']}" if each.get("fix") else "") for each in held["findings"]]
     fix = "mend the findings in a new commit, or take the change back"
+    if waits_outside([held]):
+        fix = f"it is applied by itself once nothing stands against it any more; or {fix}"
     event_id = int(revision.get("updated_event_id") or 0)
     return Difference("held_back", "held_back", message, fix, tuple(details), event_id, revision.get("at", ""))
 

@@ -102,7 +102,8 @@ def status_text(payload: Payload) -> str:
 def _applied(payload: Payload) -> str:
     changes = plural(len(payload.get("changes", ())), "change")
     except_for = "".join(f" except {held_text(each)}," for each in payload.get("held", ())[:_HELD_SHOWN])
-    return f"commit {payload['commit'][:12]} applied,{except_for} {changes}: {payload.get('subject', '')}"
+    again = " to what it held back" if payload["base"] == payload["commit"] and payload.get("released") else ""
+    return f"commit {payload['commit'][:12]} applied{again},{except_for} {changes}: {payload.get('subject', '')}"
 
 
 _HELD_SHOWN = 3

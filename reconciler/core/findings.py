@@ -53,7 +53,8 @@ def ordered(findings: Iterable[Finding], *, limit: int = FINDINGS_MAX) -> tuple[
     kept = sorted(unique, key=lambda finding: finding.severity != "error")[: limit - 1]
     hidden = len(unique) - len(kept)
     severity: Severity = "error" if len(errors(unique)) > len(errors(kept)) else "warning"
-    more = Finding("", 0, 0, "", "too_many_findings", f"{hidden} more findings are not shown", "", severity)
+    message = f"{hidden} more findings are not shown"
+    more = Finding("", 0, 0, "", "too_many_findings", message, "mend these first", severity)
     return (*sorted(kept), more)
 
 

@@ -18,10 +18,20 @@ from reconciler.core.revision_steps import WAS_APPLIED
 
 Doc = Mapping[str, Any]
 Outcome = Literal[
-    "seen", "validated", "planned", "refused", "applied", "converged", "failed", "superseded", "waiting", "before"
+    "seen",
+    "validated",
+    "planned",
+    "refused",
+    "applied",
+    "converged",
+    "failed",
+    "superseded",
+    "waiting",
+    "before",
+    "part",
 ]
 """As in the view `revisions`; `waiting`: fetched and not looked at yet, `before`: the source was followed from a later
-commit on."""
+commit on, `part`: of the merge that brought it."""
 
 ENTRIES_MAX = 200
 """Of a page."""
@@ -88,7 +98,8 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """`at`: when it was committed, as its committer says. `pull_request`: what the message claims. `brought`: commits
-    that came with a merge. `came_with`: for a commit that never was the branch's own, the merge that brought it.
+    that came with a merge; `parts`: the newest of them, {commit, author, subject}. `came_with`: for a commit that never
+    was the branch's own, the merge that brought it, and `merge_outcome` what became of that.
     `seconds`: to converge, None before. `message`: why it failed. `held`: the apps that it left as they
     were, and why, a line each. `signers`: names."""
 
@@ -99,7 +110,9 @@ class Entry:
     subject: str
     pull_request: str
     brought: int
+    parts: tuple[Mapping[str, str], ...]
     came_with: str
+    merge_outcome: str
     outcome: Outcome
     superseded_by: str
     was: str
@@ -207,6 +220,8 @@ def outcome_text(entry: Entry) -> str:
             return "waiting: not looked at yet"
         case "before":
             return "from before the source was followed"
+        case "part":
+            return f"part of {entry.came_with[:12]}, which is {entry.merge_outcome}"
         case "seen":
             return "seen: being looked at"
         case "applied":
@@ -220,7 +235,7 @@ def entry_lines(entry: Entry) -> list[str]:
     lines = []
     if entry.pull_request:
         lines.append(f"pull request {entry.pull_request} as its message says")
-    if entry.came_with:
+    if entry.came_with and entry.outcome != "part":
         lines.append(f"came with {entry.came_with[:12]}")
     if entry.brought:
         lines.append(f"brought {plural(entry.brought, 'commit')}")

@@ -25,6 +25,14 @@ def note_text(row: Doc, deployments: Deployments, events: Sequence[Told]) -> str
     return "".join(f"{clean(line)[:LINE_CHARACTERS_MAX]}\n" for line in _lines(row, deployments, events))
 
 
+def between_text(source_id: str, merge: str, head: str) -> str:
+    """Of a commit that nobody looked at by itself: what it is part of, or what took its place. It says the same for
+    ever: what became of that is in the note there."""
+    if merge:
+        return f"trueup: part\nsource: {source_id}\npart of: {merge}\n"
+    return f"trueup: superseded\nsource: {source_id}\nsuperseded by: {head}\nwas: not looked at by itself\n"
+
+
 def _lines(row: Doc, deployments: Deployments, events: Sequence[Told]) -> Iterator[str]:
     yield f"trueup: {row['status']}"
     yield f"source: {row['source_id']}"

@@ -11,8 +11,11 @@ together. Limits are a third kind of claim in an `Append` ("limits"); they are k
 
 What grows must end within the limit; what shrinks or stays always may, also above a limit that was lowered meanwhile.
 An instance counts from its allocation until it shall be stopped, the surge of an update included, with the memory that
-its manifest says (what a machine costs its node on top is the node's affair). What an app declares is counted apart
-from what runs, against the same limits, so that a commit that asks for too much is refused where it says so.
+the scheduler took for it: what its manifest says and what its machine costs the node on top. The event says that
+(`overhead_bytes`), so that the log gives the same sums for ever, whatever a machine costs later; events of version 1
+say none, and count as they were counted. What an app declares is counted apart from what runs, against the same
+limits, as its manifests say it, for no node is chosen yet: so a commit that asks for too much is refused where it says
+so.
 """
 
 from __future__ import annotations
@@ -93,7 +96,7 @@ def counted_in(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[Clai
             found["use", key] = use_text(scope_of(key), used)
     for key, row in rows["instances"].items():
         if row["desired"] != "stopped":
-            found["use", key] = use_text(scope_of(row["app"]), used_by_instance(row["workload"]["memory_bytes"]))
+            found["use", key] = use_text(scope_of(row["app"]), used_by_instance(taken_bytes(row)))
     limits = {scope: written(each) for scope, each in limits_of(rows).items()}
     return {**found, **{("quota", scope): text for scope, text in rows_of(found.values(), limits).items()}}
 
@@ -154,7 +157,13 @@ def used_by_resource(kind: str, spec: Mapping[str, Any]) -> Amounts:
             return {}
 
 
+def taken_bytes(allocated: Mapping[str, Any]) -> int:
+    """Memory. `allocated`: the payload of instance.allocated, or a row made of it."""
+    return int(allocated["workload"]["memory_bytes"]) + int(allocated.get("overhead_bytes", 0))
+
+
 def used_by_instance(memory_bytes: int) -> Amounts:
+    """`memory_bytes`: its machine included."""
     return {"instances": 1, "memory_bytes": memory_bytes}
 
 

@@ -60,6 +60,11 @@ def _environment_without_quota(payload: Payload) -> Payload:
     return {**payload, **specs}
 
 
+def _machine_for_nothing(payload: Payload) -> Payload:
+    """Before version 2 quotas counted the memory of the manifest alone, and what was counted stays."""
+    return {**payload, "overhead_bytes": 0}
+
+
 def _whole_revision(payload: Payload) -> Payload:
     """Before version 2 a commit was applied whole or not at all, and nobody wrote down who had signed it."""
     return {**payload, "held": [], "released": [], "signers": [], "signers_omitted": 0}
@@ -71,6 +76,7 @@ UPCASTS = Upcasts(
         ("deployment.created", 1): same,  # version 2 knows the reasons hold and hold_ended
         ("environment.created", 1): _environment_without_quota,
         ("environment.updated", 1): _environment_without_quota,
+        ("instance.allocated", 1): _machine_for_nothing,
         ("revision.applied", 1): _whole_revision,
     }
 )

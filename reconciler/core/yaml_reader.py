@@ -116,7 +116,7 @@ class _Reading:
         self._nodes = 0
         self._documents = 0
 
-    def note(self, code: str, mark: Mark, message: str, fix: str = "") -> None:
+    def note(self, code: str, mark: Mark, message: str, fix: str) -> None:
         self.findings.append(Finding(self.path, mark.line, mark.column, "", code, message, fix))
 
     def decode(self, content: bytes) -> str | None:
@@ -144,7 +144,7 @@ class _Reading:
         except MarkedYAMLError as error:
             self._syntax(error)
         except YAMLError as error:
-            self.note("yaml_invalid", Mark(0, 0), f"this is not YAML: {_first_line(str(error))}")
+            self.note("yaml_invalid", Mark(0, 0), f"this is not YAML: {_first_line(str(error))}", _LOOK)
         except _Stop:
             pass
 
@@ -191,11 +191,11 @@ class _Reading:
 
     def _key_is_good(self, key: Node, seen: dict[str, Mark]) -> bool:
         if not isinstance(key, Text):
-            self.note("key_not_text", key.mark, "a key must be a text, not a mapping or a list")
+            self.note("key_not_text", key.mark, "a key must be a text, not a mapping or a list", "put it in quotes")
         elif key.plain and key.text == "<<":
             self.note("merge_key", key.mark, "merge keys (<<) are not allowed", "write the fields out")
         elif key.plain and not key.text:
-            self.note("key_not_text", key.mark, "a key is missing before the colon")
+            self.note("key_not_text", key.mark, "a key is missing before the colon", "write a key, or put it in quotes")
         elif key.text in seen:
             first = seen[key.text]
             message = f"the key {key_name(key.text)} is here twice; the first is at line {first.line}"
@@ -210,7 +210,7 @@ class _Reading:
         if self._nodes > NODES_MAX:
             self._stop("too_many_nodes", mark, f"more than {NODES_MAX} values in one file", "split the file")
         if depth > DEPTH_MAX:
-            self._stop("too_deep", mark, f"nested more than {DEPTH_MAX} levels deep")
+            self._stop("too_deep", mark, f"nested more than {DEPTH_MAX} levels deep", "write it flatter")
         return mark
 
     def _refuse_features(self, event: Event, mark: Mark) -> None:
@@ -232,7 +232,7 @@ class _Reading:
     def _mark_at(self, before: str) -> Mark:
         return Mark(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1, self.path)
 
-    def _stop(self, code: str, mark: Mark, message: str, fix: str = "") -> None:
+    def _stop(self, code: str, mark: Mark, message: str, fix: str) -> None:
         self.note(code, mark, message, fix)
         raise _Stop
 
@@ -246,6 +246,7 @@ class _Reading:
         self.note("yaml_invalid", mark, f"this is not valid YAML: {problem}{since}", fix)
 
 
+_LOOK = "look at this line and the one before it: brackets, quotes and colons that stand in a text need quotes"
 _EXPLAINED = (
     ("but got '{'", "a brace stands where none can", "inside {} and [], put a text with ${...} in quotes"),
     ("'\\t'", "there is a tab where YAML wants spaces", "indent with spaces"),
@@ -260,7 +261,7 @@ def _explain(problem: str) -> tuple[str, str]:
     for sign, message, fix in _EXPLAINED:
         if sign in problem:
             return message, fix
-    return _first_line(problem), ""
+    return _first_line(problem), _LOOK
 
 
 def file_too_large(path: str, size_bytes: int) -> Finding:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from reconciler.forges import limits
 from reconciler.forges.http import list_of
-from reconciler.forges.rest import Document, GitHubLike
+from reconciler.forges.rest import GitHubLike
 
 
 def credentials(token: str) -> dict[str, str]:
@@ -25,6 +25,7 @@ class Gitea(GitHubLike):
         "failure": "failure",
         "superseded": "warning",
     }
+    status_fields = ("context", "status")
 
     def _pull_pages(self, branch: str) -> AsyncIterator[tuple[list[Any], bool]]:
         """Of all branches: older ones cannot ask for one alone."""
@@ -50,8 +51,3 @@ class Gitea(GitHubLike):
             size_name="limit",
             sort="recentupdate",
         )
-
-    def _status(self, document: Document) -> tuple[str, str, str, str]:
-        """Its state is called `status`."""
-        named = (document["context"], document["status"], document.get("description"), document.get("target_url"))
-        return tuple(str(each or "") for each in named)  # type: ignore[return-value]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
 from reconciler.forges import limits
-from reconciler.forges.rest import Document, GitHubLike
+from reconciler.forges.rest import GitHubLike
 
 API_VERSION = "2022-11-28"
 
@@ -30,6 +30,7 @@ class GitHub(GitHubLike):
         "superseded": "error",
     }
     """Of GitHub's four, "error" is the one that says that there is no verdict about the commit."""
+    status_fields = ("context", "state")
 
     def _pull_pages(self, branch: str) -> AsyncIterator[tuple[list[Any], bool]]:
         return self._http.pages(
@@ -49,7 +50,3 @@ class GitHub(GitHubLike):
     def _status_pages(self, commit: str, context: str) -> AsyncIterator[tuple[list[Any], bool]]:
         path = f"{self._base}/commits/{commit}/statuses"
         return self._http.pages(path, size=limits.PAGE_ITEMS, pages_max=limits.STATUS_PAGES_MAX)
-
-    def _status(self, document: Document) -> tuple[str, str, str, str]:
-        named = (document["context"], document["state"], document.get("description"), document.get("target_url"))
-        return tuple(str(each or "") for each in named)  # type: ignore[return-value]

@@ -26,6 +26,7 @@ class GitLab(RestForge):
         "failure": "failed",
         "superseded": "canceled",
     }
+    status_fields = ("name", "status")
 
     @property
     def _base(self) -> str:
@@ -81,10 +82,6 @@ class GitLab(RestForge):
             pages_max=limits.STATUS_PAGES_MAX,
             name=context,
         )
-
-    def _status(self, document: Document) -> tuple[str, str, str, str]:
-        named = (document["name"], document["status"], document.get("description"), document.get("target_url"))
-        return tuple(str(each or "") for each in named)  # type: ignore[return-value]
 
     async def _post_status(self, commit: str, status: CommitStatus, ref: str) -> None:
         """`ref`: GitLab asks for one when no branch has the commit, which is so for a fork's. It answers 400 to a

@@ -49,6 +49,8 @@ class RestForge(ABC):
     description_chars_max: ClassVar[int]
     states: ClassVar[Mapping[str, str]]
     """Our word for a status to the forge's."""
+    status_fields: ClassVar[tuple[str, str]]
+    """What a status's document calls its context and its state."""
 
     def __init__(self, http: ForgeHttp, token: Token, repository: str, user: str = "") -> None:
         self._http = http
@@ -117,10 +119,15 @@ class RestForge(ABC):
         """State, description and link of the newest status of that context."""
         async for page, _ in self._status_pages(commit, context):
             for document in page:
-                name, *rest = self._understood(document, self._status)
+                name, state, description, link = self._understood(document, self._status)
                 if name == context:
-                    return rest[0], rest[1], rest[2]
+                    return state, description, link
         return None
+
+    def _status(self, document: Document) -> tuple[str, str, str, str]:
+        """Context, state, description, link."""
+        context, state = (str(document[field] or "") for field in self.status_fields)
+        return context, state, str(document.get("description") or ""), str(document.get("target_url") or "")
 
     def _understood(self, document: Any, read: Callable[[Any], Read]) -> Read:
         """What a forge sends is a stranger's too: an odd document is said to be one, and breaks nothing."""
@@ -153,10 +160,6 @@ class RestForge(ABC):
     @abstractmethod
     def _status_pages(self, commit: str, context: str) -> AsyncIterator[tuple[list[Any], bool]]:
         """The newest of each context first."""
-
-    @abstractmethod
-    def _status(self, document: Document) -> tuple[str, str, str, str]:
-        """Context, state, description, link."""
 
     @abstractmethod
     async def _post_status(self, commit: str, status: CommitStatus, ref: str) -> None: ...

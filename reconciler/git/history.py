@@ -23,13 +23,31 @@ WAY_MAX = 20_000
 """Commits of the branch that are looked at to find how another one came into it."""
 BROUGHT_MAX = 100
 """Commits that a merge brought, and that are counted: more are as many."""
+PARTS_SHOWN_MAX = 20
 SUBJECT_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A commit that a merge brought."""
+
+    commit: str
+    author: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A commit between two heads. `merge`: what brought it into the branch, "" for one of the branch's own."""
+
+    commit: str
+    merge: str
 
 
 @dataclass(frozen=True, slots=True)
 class PastCommit:
     """`at`: when it was committed, RFC 3339 in UTC, as its committer says. `pull_request`: what its message claims.
-    `brought`: how many commits came with it besides its first parent's."""
+    `brought`: how many commits came with it besides its first parent's; `parts`: the newest of them."""
 
     commit: str
     parent: str
@@ -38,6 +56,7 @@ class PastCommit:
     subject: str
     pull_request: str
     brought: int
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +93,29 @@ def page(repository: pygit2.Repository, start: str, *, stop: str, path: str, cou
 
 
 def ahead(repository: pygit2.Repository, base: str, head: str, *, count_max: int, told_max: int) -> Ahead:
+    between = itertools.islice(_own(repository, base, head), 1, count_max + 1)  # the head itself is not among them
+    newest = [_past(repository, commit) for commit in itertools.islice(between, told_max)]
+    return Ahead(len(newest) + sum(1 for _ in between), tuple(newest))
+
+
+def between(repository: pygit2.Repository, base: str, head: str, *, count_max: int) -> Iterator[Between]:
+    """Every commit that the head has and the base has not, newest first along the branch, the head itself left out."""
+    own = _own(repository, base, head)
+    yield from itertools.islice((each for commit in own for each in _with_parts(repository, commit)), 1, count_max + 1)
+
+
+def _own(repository: pygit2.Repository, base: str, head: str) -> Iterator[pygit2.Commit]:
+    """The branch from its head down to the base, without that."""
     walker = repository.walk(head, SortMode.NONE)
     walker.simplify_first_parent()
     walker.hide(base)
-    between = itertools.islice(walker, 1, count_max + 1)  # the head itself is not among them
-    newest = [_past(repository, commit) for commit in itertools.islice(between, told_max)]
-    return Ahead(len(newest) + sum(1 for _ in between), tuple(newest))
+    return walker
+
+
+def _with_parts(repository: pygit2.Repository, own: pygit2.Commit) -> Iterator[Between]:
+    yield Between(str(own.id), "")
+    for part in _brought(repository, own):
+        yield Between(str(part.id), str(own.id))
 
 
 def way_to(repository: pygit2.Repository, head: str, commit: str) -> tuple[str, ...]:
@@ -102,22 +138,39 @@ def _line(repository: pygit2.Repository, start: str) -> Iterator[pygit2.Commit]:
 
 
 def _past(repository: pygit2.Repository, commit: pygit2.Commit) -> PastCommit:
-    message = commit.raw_message.decode("utf-8", "replace")
-    author = f"{_text(commit.author.raw_name)} <{_text(commit.author.raw_email)}>"
-    subject = next(iter(message.strip().splitlines()), "")[:SUBJECT_CHARS_MAX]
     parent = str(commit.parent_ids[0]) if commit.parent_ids else ""
-    at = _at(commit.commit_time)
+    brought = list(itertools.islice(_brought(repository, commit), BROUGHT_MAX))
+    parts = tuple(Part(str(each.id), _author(each), _subject(each)) for each in brought[:PARTS_SHOWN_MAX])
     return PastCommit(
-        str(commit.id), parent, author, at, subject, pull_request_of(message), _brought(repository, commit)
+        commit=str(commit.id),
+        parent=parent,
+        author=_author(commit),
+        at=_at(commit.commit_time),
+        subject=_subject(commit),
+        pull_request=pull_request_of(_message(commit)),
+        brought=len(brought),
+        parts=parts,
     )
 
 
-def _brought(repository: pygit2.Repository, commit: pygit2.Commit) -> int:
-    if len(commit.parent_ids) < 2:
-        return 0
-    walker = repository.walk(commit.id, SortMode.NONE)
-    walker.hide(commit.parent_ids[0])
-    return sum(1 for _ in itertools.islice(walker, 1, BROUGHT_MAX + 1))
+def _brought(repository: pygit2.Repository, commit: pygit2.Commit) -> Iterator[pygit2.Commit]:
+    """What a merge has besides itself and its first parent, newest first."""
+    if len(commit.parent_ids) > 1:
+        walker = repository.walk(commit.id, SortMode.TOPOLOGICAL | SortMode.TIME)
+        walker.hide(commit.parent_ids[0])
+        yield from (each for each in walker if each.id != commit.id)
+
+
+def _message(commit: pygit2.Commit) -> str:
+    return commit.raw_message.decode("utf-8", "replace")
+
+
+def _author(commit: pygit2.Commit) -> str:
+    return f"{_text(commit.author.raw_name)} <{_text(commit.author.raw_email)}>"
+
+
+def _subject(commit: pygit2.Commit) -> str:
+    return next(iter(_message(commit).strip().splitlines()), "")[:SUBJECT_CHARS_MAX]
 
 
 def _changed(repository: pygit2.Repository, commit: pygit2.Commit, path: str) -> bool:

@@ -67,11 +67,13 @@ def judge(
     blamed: Mapping[str, tuple[Finding, ...]] = MappingProxyType({}),
     signatures: SignatureCheck | None = None,
     rebound: bool = False,
+    since: str | None = None,
 ) -> Judged:
     """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`. `held`: the
     apps that the base holds back, each with the files that could not be read. `blamed`: what the live system has
     against apps of this very commit. `signatures`: None when none are asked for. `rebound`: the base was applied under
-    another binding of the source, so that what it declared is what the rows say."""
+    another binding of the source, so that what it declared is what the rows say. `since`: for a head that is applied
+    and judged again, what it was applied onto: signatures and confirmations of the commits after that count."""
     rows = list(rows)
     found = objects.commit(head)
     info = CommitInfo(head, found.author, found.subject)
@@ -81,7 +83,10 @@ def judge(
         return Judged(info, base, None, (_rewritten(source, head, base),))
     if elsewhere := [row for row in rows if not str(row["resource_id"]).startswith(f"{source.org}/{source.project}/")]:
         return Judged(info, base, None, (_bound_elsewhere(source, elsewhere),))
-    checked = _checked(signatures, objects, base=base if readable else "", head=head, answered_for=accepted)
+    asked = base if readable else ""
+    if since is not None and (not since or objects.has(since)):
+        asked = since
+    checked = _checked(signatures, objects, base=asked, head=head, answered_for=accepted)
     if errors(checked.findings):
         return Judged(info, base, None, checked.findings, checked.signatures)
     try:
@@ -93,7 +98,7 @@ def judge(
     if not isinstance(left, Isolated):
         return Judged(info, base, None, ordered([*checked.findings, *left]), checked.signatures)
     back = frozenset(each.app for each in left.held)
-    confirmations = read_confirmations(objects.messages_since(base if readable else "", head))
+    confirmations = read_confirmations(objects.messages_since(asked, head))
     before = applied.tree if base else None
     planned = plan(
         before,

@@ -115,7 +115,11 @@ class PushedNotes:
 
     async def _push(self) -> None:
         arguments = [f"--git-dir={self.folder}", "push", "--quiet", "--", self.url, f"{NOTES}:{NOTES}"]
-        await self.git.run(f"push {NOTES} to {self.url}", arguments, timeout_s=PUSH_TIMEOUT_S)
+        try:
+            await self.git.run(f"push {NOTES} to {self.url}", arguments, timeout_s=PUSH_TIMEOUT_S)
+        except Transient as error:
+            fix = f"let the source's credentials write {NOTES}, or set push_notes to false"
+            raise Transient(error.attempted, error.why, fix=fix, code="notes_unwritten") from error
 
 
 def _with_notes(repository: pygit2.Repository, base: pygit2.Tree | None, texts: Mapping[str, str]) -> pygit2.Oid:

@@ -16,7 +16,7 @@ from pygit2.enums import ObjectType, SortMode
 
 from kit.errors import Transient, TrueupError
 from reconciler.git import history
-from reconciler.git.history import Ahead, PastPage
+from reconciler.git.history import Ahead, Between, PastPage
 
 COMMIT_BYTES_MAX = 1 << 20
 TREE_BYTES_MAX = 4 << 20
@@ -77,6 +77,8 @@ class Objects(Protocol):
     def way_to(self, head: str, commit: str) -> tuple[str, ...]: ...
 
     def ahead(self, base: str, head: str, count_max: int, told_max: int) -> Ahead: ...
+
+    def between(self, base: str, head: str, count_max: int) -> list[Between]: ...
 
 
 class ObjectStore:
@@ -163,6 +165,15 @@ class ObjectStore:
             return Ahead(0, ())
         try:
             return history.ahead(self._repository, base, head, count_max=count_max, told_max=told_max)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise self._unreadable(f"history between {base} and {head}", error) from error
+
+    def between(self, base: str, head: str, count_max: int) -> list[Between]:
+        """See `history.between`. Nothing when there is no base, or one of them is not here."""
+        if not base or not self.has(base) or not self.has(head):
+            return []
+        try:
+            return list(history.between(self._repository, base, head, count_max=count_max))
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise self._unreadable(f"history between {base} and {head}", error) from error
 

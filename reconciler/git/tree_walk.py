@@ -196,7 +196,7 @@ def _special(entry: Entry, name: str) -> Finding:
 
 
 def _entry_finding(name: str, code: str, message: str, severity: Severity) -> Finding:
-    fix = "rename or remove it" if code.startswith("name") else "put the file itself there"
+    fix = "rename or remove it" if code.startswith("name") else "put the file itself there, or remove it"
     return Finding(name, 0, 0, "", code, message, fix, severity)
 
 

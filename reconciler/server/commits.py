@@ -23,8 +23,10 @@ class Commits:
     async def log(self, request: web.Request) -> web.Response:
         """A page, newest first. `next` has the `from` (as start) and the `under` of the page after it, null when this
         was the last."""
-        known_query(request, "source", "from", "to", "path", "since", "until", "limit", "under")
+        known_query(request, "source", "from", "to", "path", "since", "until", "limit", "under", "min_event_id")
         read = self._source(query_text(request, "source"))
+        if event_id := query_int(request, "min_event_id", 0):
+            await self._deps.views.wait_for(event_id, ("revisions", "sources"), self._deps.limits.view_wait_s)
         wanted = Wanted(
             start=_commit(request, "from"),
             stop=_commit(request, "to"),

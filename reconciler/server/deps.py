@@ -81,6 +81,8 @@ class Deps:
     """Source -> the secrets that its forge may sign with. None for a source that does not exist."""
     source_troubles: Callable[[], Mapping[str, str]] = dict
     """Source -> why it cannot be read now; a source without trouble is absent."""
+    notes_troubles: Callable[[], Mapping[str, str]] = dict
+    """Source -> why what became of its commits cannot be noted or pushed now; one without trouble is absent."""
     source_fetch_ages_s: Callable[[], Mapping[str, float | None] | None] = nothing_fetched
     """Source that this controller follows -> how long ago it was fetched; None: not yet."""
     commits_behind: Callable[[], Mapping[str, int]] = dict

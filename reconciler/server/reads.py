@@ -113,7 +113,8 @@ class Reads:
         # A large fleet's page takes a second to make; the streams of this process go on meanwhile.
         ages_s, leases, lags_s = await asyncio.gather(self._pulse.ages_s(), self._deps.leases(), self._deps.lags_s())
         troubles, behind = self._deps.source_troubles(), self._deps.commits_behind()
-        followed = Followed(troubles, leases, self._deps.source_fetch_ages_s(), self._deps.recipient_of)
+        own, ages = self._deps.notes_troubles(), self._deps.source_fetch_ages_s()
+        followed = Followed(troubles, leases, own, ages, self._deps.recipient_of)
         document = await asyncio.to_thread(
             status_document, snapshot, head, ages_s, checkpoints, quarantined, followed, lags_s, behind
         )

@@ -110,7 +110,7 @@ def _troubled_loops(leases: Sequence[Any]) -> list[dict[str, Any]]:
     return [
         {"loop": each.lease, "holder": each.holder, "problems": [_loop_problem(each)]}
         for each in leases
-        if each.held and each.trouble and not each.lease.startswith(("git/", "pulls/", "statuses/"))
+        if each.held and each.trouble and not each.lease.startswith(("git/", "notes/", "pulls/", "statuses/"))
     ]
 
 

@@ -23,6 +23,7 @@ class Followed:
 
     troubles: Mapping[str, str] = field(default_factory=dict)
     leases: Sequence[Any] = ()
+    notes_troubles: Mapping[str, str] = field(default_factory=dict)
     fetch_ages_s: Mapping[str, float | None] | None = None
     """None: nothing is known of who follows what."""
     recipient_of: Callable[[str, str], str] = lambda org, project: ""
@@ -36,14 +37,17 @@ class Followed:
 
     def trouble(self, source_id: str) -> str:
         """What this controller says, else what the one that leads it says."""
-        if source_id in self.troubles:
-            return self.troubles[source_id]
-        told = (each for each in self.leases if each.lease == f"git/{source_id}" and each.trouble)
-        return next((f"{each.trouble} (at {each.holder})" for each in told), "")
+        return self.troubles.get(source_id) or self._told_by(f"git/{source_id}")
 
     def forge_trouble(self, source_id: str) -> str:
         """Why its pull requests or commits cannot be told anything."""
-        loops = (f"pulls/{source_id}", f"statuses/{source_id}")
+        return self._told_by(f"pulls/{source_id}", f"statuses/{source_id}")
+
+    def notes_trouble(self, source_id: str) -> str:
+        """Why what became of its commits is not noted here, or not pushed by the one that does so."""
+        return self.notes_troubles.get(source_id) or self._told_by(f"notes/{source_id}")
+
+    def _told_by(self, *loops: str) -> str:
         told = [f"{each.trouble} (at {each.holder})" for each in self.leases if each.lease in loops and each.trouble]
         return told[-1] if told else ""
 
@@ -111,6 +115,8 @@ def _problems(row: Doc, evidence: Evidence, followed: Followed, resources: int) 
         found.append({"verdict": "failing", "code": "source_unreadable", "message": trouble})
     if trouble := followed.forge_trouble(source_id):
         found.append({"verdict": "waiting", "code": "forge_unusable", "message": trouble})
+    if trouble := followed.notes_trouble(source_id):
+        found.append({"verdict": "waiting", "code": "notes_unwritten", "message": trouble})
     if resources and not followed.is_followed(source_id):
         message = f"no controller follows it any more; its {plural(resources, 'resource')} stay as they are"
         fix = "follow it again; let another source take over; or: trueup source remove"

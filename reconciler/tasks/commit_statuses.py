@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kit import logs
-from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import Refusal, Transient, said, unknown
-from kit.waiting import first_of
+from kit.errors import Refusal, Transient
+from reconciler.commits_to_tell import CommitsToTell
 from reconciler.core.commands import Fence
 from reconciler.core.events import Event
 from reconciler.core.pulls import CommitStatus
@@ -29,13 +28,9 @@ from reconciler.core.revisions import Source
 from reconciler.ports import EventFilter, EventLog, Forge, Views
 
 RECENT_MAX = 50
-PAGE_EVENTS = 500
 DEPLOYMENT_EVENTS_MAX = 1000
-PENDING_MAX = 1000
-"""Commits that wait to be told; beyond it the oldest are let go."""
 TOLD_MAX = 1000
 PASS_GAP_S = 1.0
-WAIT_S = 30.0
 VIEWS_TIMEOUT_S = 30.0
 _NOBODY_NOW = ("forge_rate_limited", "forge_unreachable")
 """The next commit would fare no better."""
@@ -45,7 +40,7 @@ _log = logs.get("statuses")
 
 @dataclass(slots=True)
 class CommitStatuses:
-    """`link`: what statuses link to, with {commit} in it; "" for nothing. `trouble`: why the forge cannot be used."""
+    """`link`: what statuses link to, with {commit} in it; "" for nothing."""
 
     source: Source
     forge: Forge
@@ -55,37 +50,39 @@ class CommitStatuses:
     rng: random.Random
     context: str = "trueup/apply"
     link: str = ""
-    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=2.0, cap_s=300.0))
-    trouble: str = ""
-    _cursor: int = -1
-    _pending: dict[str, None] = field(default_factory=dict)
+    _commits: CommitsToTell = field(init=False)
     _told: dict[str, CommitStatus] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._commits = CommitsToTell(
+            self.source.source_id,
+            self.log,
+            self.clock,
+            self.rng,
+            about=_commits_of,
+            recent_max=RECENT_MAX,
+            gap_s=PASS_GAP_S,
+            logger=_log,
+            blocked_s=self.forge.blocked_s,
+        )
+
+    @property
+    def trouble(self) -> str:
+        """Why the forge cannot be used now, "" when it can."""
+        return self._commits.trouble
 
     async def run(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
         """Until `stop` is set. Nothing is appended to the log, so the term's fence has no use here. A new term begins
         with the recent revisions again: another controller may have left some untold."""
-        self._cursor, failures = -1, 0
         self._told.clear()
-        while not stop.is_set():
-            pause_s = 0.0
-            try:
-                await self.step()
-                failures, self.trouble = 0, ""
-            except Exception as error:  # whatever it is, only this source's statuses wait
-                failures += 1
-                self.trouble = said(error)
-                _log.error("a pass failed", exc=unknown(error), source=self.source.source_id, why=self.trouble)
-                pause_s = max(self.backoff.delay_s(failures, self.rng), self.forge.blocked_s())
-            await first_of(self.clock.sleep(max(pause_s, PASS_GAP_S)), stop.wait())
-            if not pause_s and not stop.is_set():
-                await first_of(self.log.wait_past(self._cursor, WAIT_S), stop.wait())
+        await self._commits.repeat(self.step, stop)
 
     async def step(self) -> None:
         """Everything that the log has by now. What fails stays pending."""
-        await self._read()
-        await self.views.wait_for(self._cursor, _VIEWS, VIEWS_TIMEOUT_S)
+        await self._commits.read()
+        await self.views.wait_for(self._commits.cursor, _VIEWS, VIEWS_TIMEOUT_S)
         left: Transient | None = None
-        for commit in list(self._pending):
+        for commit in list(self._commits.waiting):
             try:
                 await self._tell(commit)
             except Transient as error:
@@ -93,34 +90,9 @@ class CommitStatuses:
                     raise
                 left = error
             else:
-                self._pending.pop(commit, None)
+                self._commits.told(commit)
         if left is not None:
             raise left
-
-    async def _read(self) -> None:
-        only = EventFilter(aggregate_types=("revision", "deployment"))
-        if self._cursor < 0:
-            head = (await self.log.head()).last_event_id
-            recent = EventFilter(aggregate_types=("revision",), newest=True)
-            self._note(await self.log.read(0, limit=RECENT_MAX, only=recent, upto=head))
-            self._cursor = head
-            return
-        while True:
-            head = (await self.log.head()).last_event_id
-            events = await self.log.read(self._cursor, limit=PAGE_EVENTS, only=only, upto=head)
-            self._note(events)
-            if len(events) < PAGE_EVENTS:
-                self._cursor = max(head, self._cursor)
-                return
-            self._cursor = events[-1].event_id
-
-    def _note(self, events: Iterable[Event]) -> None:
-        for event in events:
-            for commit in _commits(event, self.source.source_id):
-                self._pending.pop(commit, None)
-                self._pending[commit] = None
-        while len(self._pending) > PENDING_MAX:
-            self._pending.pop(next(iter(self._pending)))
 
     async def _tell(self, commit: str) -> None:
         row = await self.views.get("revisions", f"{self.source.source_id}@{commit}")
@@ -143,7 +115,9 @@ class CommitStatuses:
     async def _failed(self, commit: str) -> Mapping[str, str]:
         kinds = ("deployment.created", "deployment.status_changed")
         only = EventFilter(commit=commit, source_id=self.source.source_id, event_types=kinds, newest=True)
-        return failed_deployments(await self.log.read(0, limit=DEPLOYMENT_EVENTS_MAX, only=only, upto=self._cursor))
+        return failed_deployments(
+            await self.log.read(0, limit=DEPLOYMENT_EVENTS_MAX, only=only, upto=self._commits.cursor)
+        )
 
     def _remember(self, commit: str, status: CommitStatus) -> None:
         self._told.pop(commit, None)
@@ -152,7 +126,7 @@ class CommitStatuses:
             self._told.pop(next(iter(self._told)))
 
 
-def _commits(event: Event, source_id: str) -> list[str]:
+def _commits_of(event: Event, source_id: str) -> list[str]:
     """Whose status an event may change: its commit's, and that of the commit which it takes the place of."""
     if event.aggregate_type == "revision":
         source, _, commit = event.aggregate_id.partition("@")

@@ -13,38 +13,35 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from kit import logs
-from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import TrueupError
-from kit.waiting import first_of
+from reconciler.commits_to_tell import CommitsToTell
 from reconciler.core.commands import Fence
-from reconciler.core.event_filter import EventFilter
 from reconciler.core.events import Event
-from reconciler.core.notes import NOTED, note_text
+from reconciler.core.notes import NOTED, between_text, note_text
+from reconciler.core.revision_steps import WAS_APPLIED
 from reconciler.git.notes import Notes, PushedNotes
 from reconciler.ports import EventLog, Views
 from reconciler.revision_history import RevisionHistory
 
 RECENT_MAX = 200
-PAGE_EVENTS = 500
 BATCH_MAX = 100
-PENDING_MAX = 1_000
-"""Commits that wait for their note; beyond it the oldest are let go."""
+UNPUSHED_MAX = 1_000
+"""Beyond it the oldest are let go: their notes are in the clone."""
 GAP_S = 2.0
 """Between two rounds, so that the steps of one commit are one note."""
-WAIT_S = 30.0
 VIEWS_TIMEOUT_S = 30.0
 _log = logs.get("notes")
 
 
 @dataclass(slots=True)
 class NotesLoop:
-    """`pushed`: None when the notes stay in the clone. `trouble`: why they cannot be written or pushed now."""
+    """`pushed`: None when the notes stay in the clone."""
 
     source_id: str
     history: RevisionHistory
@@ -54,54 +51,62 @@ class NotesLoop:
     clock: Clock
     rng: random.Random
     pushed: PushedNotes | None = None
-    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=2.0, cap_s=300.0))
-    trouble: str = ""
-    _cursor: int = -1
-    _pending: dict[str, None] = field(default_factory=dict)
+    _commits: CommitsToTell = field(init=False)
+    _with_others: dict[str, None] = field(default_factory=dict)
     _unpushed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._commits = CommitsToTell(
+            self.source_id,
+            self.log,
+            self.clock,
+            self.rng,
+            about=_commits_of,
+            recent_max=RECENT_MAX,
+            gap_s=GAP_S,
+            logger=_log,
+        )
+
+    @property
+    def trouble(self) -> str:
+        """Why they cannot be written or pushed now, "" when they can."""
+        return self._commits.trouble
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set: in the clone only."""
-        await self._repeat(stop, push=False)
+        self._unpushed.clear()
+        await self._commits.repeat(self.step, stop)
 
     async def lead(self, stop: asyncio.Event, fence: Fence | None = None) -> None:
         """Until `stop` is set, and they are pushed too. Nothing is appended to the log: the fence has no use here."""
-        await self._repeat(stop, push=True)
-
-    async def _repeat(self, stop: asyncio.Event, *, push: bool) -> None:
-        self._cursor, failures = -1, 0
         self._unpushed.clear()
-        while not stop.is_set():
-            pause_s = GAP_S
-            try:
-                await self.step(push=push)
-                failures, self.trouble = 0, ""
-            except Exception as error:  # whatever it is, only these notes wait
-                failures += 1
-                self._failed(error)
-                pause_s = max(GAP_S, self.backoff.delay_s(failures, self.rng))
-            await first_of(self.clock.sleep(pause_s), stop.wait())
-            if not failures and not stop.is_set():
-                await first_of(self.log.wait_past(self._cursor, WAIT_S), stop.wait())
+        await self._commits.repeat(partial(self.step, push=True), stop)
 
     async def step(self, *, push: bool = False) -> None:
         """Everything that the log has by now. What fails stays pending."""
-        await self._read()
-        await self.views.wait_for(self._cursor, ["revisions"], VIEWS_TIMEOUT_S)
+        await self._commits.read()
+        await self.views.wait_for(self._commits.cursor, ["revisions"], VIEWS_TIMEOUT_S)
         at_s = int(datetime.fromisoformat(self.clock.utc()).timestamp())
-        while batch := list(itertools.islice(self._pending, BATCH_MAX)):
-            texts = {commit: text for commit in batch if (text := await self._text(commit))}
-            noted = bool(texts) and await asyncio.to_thread(self.notes.write, texts, at_s)
-            if noted:
-                _log.info("commits noted", source=self.source_id, commits=len(texts))
-            self._unpushed.update(texts if push else {})
+        while batch := list(itertools.islice(self._commits.waiting, BATCH_MAX)):
+            texts: dict[str, str] = {}
             for commit in batch:
-                self._pending.pop(commit, None)
+                texts |= await self._texts(commit)
+            await self._note(texts, at_s, push=push)
+            for commit in batch:
+                self._commits.told(commit)
         await self._push(at_s)
+
+    async def _note(self, texts: Mapping[str, str], at_s: int, *, push: bool) -> None:
+        """In the clone, in batches."""
+        left = iter(texts.items())
+        while batch := dict(itertools.islice(left, BATCH_MAX)):
+            if await asyncio.to_thread(self.notes.write, batch, at_s):
+                _log.info("commits noted", source=self.source_id, commits=len(batch))
+            self._unpushed.update(batch if push else {})
 
     async def _push(self, at_s: int) -> None:
         """After all notes are in the clone: a remote that takes none holds up none of them."""
-        while len(self._unpushed) > PENDING_MAX:
+        while len(self._unpushed) > UNPUSHED_MAX:
             self._unpushed.pop(next(iter(self._unpushed)))
         while self.pushed is not None and self._unpushed:
             batch = dict(itertools.islice(self._unpushed.items(), BATCH_MAX))
@@ -109,45 +114,24 @@ class NotesLoop:
             for commit in batch:
                 self._unpushed.pop(commit, None)
 
-    async def _text(self, commit: str) -> str:
+    async def _texts(self, commit: str) -> Mapping[str, str]:
+        """Its own note, and once those of the commits that came with it."""
         row = await self.views.get("revisions", f"{self.source_id}@{commit}")
         if row is None or row["status"] not in NOTED:
-            return ""
-        return note_text(row, *await self.history.facts(row))
-
-    async def _read(self) -> None:
-        if self._cursor < 0:
-            head = (await self.log.head()).last_event_id
-            recent = EventFilter(aggregate_types=("revision",), newest=True)
-            self._note(await self.log.read(0, limit=RECENT_MAX, only=recent, upto=head))
-            self._cursor = head
-        only = EventFilter(aggregate_types=("revision", "deployment"))
-        while True:
-            head = (await self.log.head()).last_event_id
-            events = await self.log.read(self._cursor, limit=PAGE_EVENTS, only=only, upto=head)
-            self._note(events)
-            if len(events) < PAGE_EVENTS:
-                self._cursor = max(head, self._cursor)
-                return
-            self._cursor = events[-1].event_id
-
-    def _note(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if commit := _commit_of(event, self.source_id):
-                self._pending.pop(commit, None)
-                self._pending[commit] = None
-        while len(self._pending) > PENDING_MAX:
-            self._pending.pop(next(iter(self._pending)))
-
-    def _failed(self, error: Exception) -> None:
-        known = isinstance(error, TrueupError)
-        self.trouble = str(error) if known else f"{type(error).__name__}: {error}"
-        _log.warning("notes not written", exc=None if known else error, source=self.source_id, why=self.trouble)
+            return {}
+        own = {commit: note_text(row, *await self.history.facts(row))}
+        if commit in self._with_others or row["status"] not in WAS_APPLIED:
+            return own
+        others = await self.history.between(row)
+        self._with_others[commit] = None
+        if len(self._with_others) > UNPUSHED_MAX:
+            self._with_others.pop(next(iter(self._with_others)))
+        return {**{each: between_text(self.source_id, merge, commit) for each, merge in others.items()}, **own}
 
 
-def _commit_of(event: Event, source_id: str) -> str:
+def _commits_of(event: Event, source_id: str) -> list[str]:
     """Whose note an event may change."""
     if event.aggregate_type == "revision":
         source, _, commit = event.aggregate_id.partition("@")
-        return commit if source == source_id else ""
-    return event.cause.commit if event.cause.source_id == source_id else ""
+        return [commit] if source == source_id else []
+    return [event.cause.commit] if event.cause.source_id == source_id and event.cause.commit else []

@@ -70,7 +70,7 @@ def hostile_plan(text: str, count: int = 1) -> PlanDocument:
     roll_out = RollOut(
         text, text, text, True, True, 1, 1, 1, 1, 1, 1, 0, 1, Gap(1, 2, 3.0), (step,), {text: 1}, text, text, text, 1.0
     )
-    change = PlannedChange("update", text, text, text, 1, text, 2, (FieldChange(text, text, [text]),), text)
+    change = PlannedChange("update", text, text, text, 1, text, 2, text, (FieldChange(text, text, [text]),), text)
     return PlanDocument(
         source_id=text,
         commit=text,

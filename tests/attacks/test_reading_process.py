@@ -43,9 +43,8 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def hostile(platform: Platform, tmp_path: Path, repository: Repository, limits: Limits = LIMITS) -> GitSync:
-    sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    sync.reading = ReadingProcess(limits, HOSTILE)
-    return sync
+    reading = ReadingProcess(limits, HOSTILE)
+    return sync_for(platform, tmp_path / "state", str(repository.path), reading=reading)
 
 
 @pytest.mark.parametrize("kind", DEATHS)
@@ -104,7 +103,7 @@ async def test_the_loop_and_its_neighbours_go_on(repository: Repository, tmp_pat
         await asyncio.wait_for(asyncio.gather(*running), 20)
     assert worst_s < 1.0
     assert turned > 50
-    assert followed.reading.pid is None
+    assert followed.reading.process.pid is None
 
 
 async def test_what_is_applied_can_become_unreadable(repository: Repository, tmp_path: Path) -> None:

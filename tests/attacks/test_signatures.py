@@ -316,7 +316,7 @@ async def test_nothing_changes_and_the_next_good_commit_is_applied(
     good = repository.signed(alice)
     platform = Platform()
     sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    sync.signers = SignersFile(signers_file(folder, alice))
+    sync.judging.signers = SignersFile(signers_file(folder, alice))
     assert (await sync.step()).result == "applied"
     before = platform.declared()
     repository.signed(NOBODY, {"apps/site/app.yaml": app("evil")})

@@ -138,7 +138,7 @@ class Parts:
     async def apply(self) -> tuple[float, float]:
         """What is at the head of the branch. Seconds of the fetch, and of all that follows, until the events are
         appended."""
-        clone = self.sync.clone
+        clone = self.sync.branch.clone
         assert isinstance(clone, TimedClone)
         clone.fetched_s = 0.0
         started = time.monotonic()
@@ -153,7 +153,7 @@ class Parts:
 
     def reader_peak_mib(self) -> float:
         """Of the reading process."""
-        child = Path(f"/proc/{self.sync.reading.pid}/status").read_text()
+        child = Path(f"/proc/{self.sync.reading.process.pid}/status").read_text()
         return int(child.partition("VmHWM:")[2].split()[0]) / 1024
 
 

@@ -16,7 +16,7 @@ from reconciler.core.quotas import limit_of, read_quota
 from reconciler.core.revisions import Refused
 from reconciler.core.scheduler.record import appends
 from reconciler.store.placement import place
-from tests.unit.scheduler.world import MIB, World, app, app_id, environment, process, volume
+from tests.unit.scheduler.world import MIB, OVERHEAD_MIB, World, app, app_id, environment, process, volume
 
 NODES = ("node-a", "node-b", "node-c")
 
@@ -47,7 +47,7 @@ def _apply(world: World, operation: tuple[Any, ...]) -> None:
         case ("limit", instances, memory_mib):
             quota = {"volumes": 2}
             quota |= {} if instances is None else {"instances": instances}
-            quota |= {} if memory_mib is None else {"memory_bytes": memory_mib * MIB}
+            quota |= {} if memory_mib is None else {"memory_bytes": 4 * memory_mib * MIB}
             _tried(world.try_commit(environment(**quota), commit=commit))
         case ("volume", name):
             _tried(world.try_commit(volume(name), commit=commit))
@@ -131,7 +131,7 @@ def test_an_update_ends_within_a_quota_that_has_no_room_for_a_surge(
     world.commit(environment(volumes=9))
     world.commit(app(web=process("v1", replicas=replicas, memory_mib=memory_mib)))
     world.settle()
-    world.commit(environment(instances=replicas, memory_bytes=replicas * memory_mib * MIB))
+    world.commit(environment(instances=replicas, memory_bytes=replicas * (memory_mib + OVERHEAD_MIB) * MIB))
     world.commit(app(web=process("v4", replicas=replicas, memory_mib=memory_mib)))
     for _ in range(100):
         before = world.log.last_event_id

@@ -32,6 +32,7 @@ from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.revision_history import RevisionHistory
 from reconciler.tasks.git_sync import GitSync
+from reconciler.tasks.git_sync.judging import Judging
 from reconciler.tasks.scheduler import Scheduler
 from reconciler.vault import resolve_offline
 from tests.integration.git.repository import Repository
@@ -146,7 +147,7 @@ class Followed:
             raise Transient("judge it", "the process is gone")
 
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Transient):
-            patch.setattr(GitSync, "_judge", ends)
+            patch.setattr(Judging, "judge", ends)
             await self._look()
         self.sync = self._sync("")
 

@@ -54,9 +54,7 @@ def decide_report(
         cause=cause,
         events=(NewEvent("instance", report.instance_id, "instance.status_changed", payload),),
         expected={("instance", report.instance_id): known.seq},
-        free=as_claims(of_instance(report.instance_id, known.row["app"], known.row["workload"]))
-        if _is_gone(known, report)
-        else (),
+        free=as_claims(of_instance(known.row)) if _is_gone(known, report) else (),
     )
     return append, Known(known.row, report.status, report.counter, known.seq + 1)
 
@@ -84,7 +82,7 @@ def decide_stop(row: Doc | None, instance_id: str, order: Order) -> Append | Ref
         cause=cause_of(order, row["app"].split("/", 1)[0]),
         events=(NewEvent("instance", instance_id, "instance.desired_state_changed", payload),),
         expected={("instance", instance_id): row["aggregate_seq"]},
-        free=as_claims(of_instance(instance_id, row["app"], row["workload"])) if over else (),
+        free=as_claims(of_instance(row)) if over else (),
     )
 
 

@@ -8,6 +8,7 @@ from reconciler.core.preview.document import EnvironmentUse, NodeUse
 from reconciler.core.preview.simulation import Trace
 from reconciler.core.preview.world import Rows, World
 from reconciler.core.projection import Doc
+from reconciler.core.quotas import taken_bytes
 
 
 def nodes_used(world: World, trace: Trace) -> Iterator[NodeUse]:
@@ -49,7 +50,7 @@ def _sums(rows: Iterable[Doc], environment: str) -> tuple[int, int]:
     for row in rows:
         if row["app"].startswith(prefix) and row["status"] != "stopped":
             count += 1
-            memory += row["workload"]["memory_bytes"]
+            memory += taken_bytes(row)
     return count, memory
 
 

@@ -33,11 +33,13 @@ _VERBS: Mapping[str, ChangeVerb] = {
 
 
 def changes(rows: Rows, batch: Iterable[Append]) -> Iterator[PlannedChange]:
-    """In the order in which they are applied."""
+    """In the order in which they are applied. What is updated as it is taken over is one change."""
     for append in batch:
+        types = {event.event_type for event in append.events}
         for event in append.events:
             kind, _, what = event.event_type.partition(".")
-            if kind in KINDS and what in _VERBS:
+            merged = what == "moved" and f"{kind}.updated" in types
+            if kind in KINDS and what in _VERBS and not merged:
                 yield _change(rows, event, _VERBS[what], append.cause)
 
 
@@ -63,7 +65,10 @@ def _change(rows: Rows, event: NewEvent, verb: ChangeVerb, cause: Cause) -> Plan
     row = rows["resources"].get(event.aggregate_id)
     origin = (row or {}).get("origin") or {}
     path, line = (cause.path, cause.line) if cause.path else (origin.get("path", ""), origin.get("line", 0))
-    moved = bool(origin) and verb in ("update", "move") and (origin.get("path"), origin.get("line")) != (path, line)
+    declared = bool(origin) and verb in ("update", "move")
+    owner = origin.get("source_id", "") if declared else ""
+    was_source = owner if owner != cause.source_id else ""
+    moved = declared and (bool(was_source) or (origin.get("path"), origin.get("line")) != (path, line))
     return PlannedChange(
         verb=verb,
         resource=identity.short,
@@ -72,6 +77,7 @@ def _change(rows: Rows, event: NewEvent, verb: ChangeVerb, cause: Cause) -> Plan
         line=line,
         was_path=origin.get("path", "") if moved else "",
         was_line=origin.get("line", 0) if moved else 0,
+        was_source=was_source,
         fields=tuple(_fields(identity, event)) if verb == "update" else (),
         note=_mark_note(event) if verb == "mark" else _note(identity, row, verb),
     )

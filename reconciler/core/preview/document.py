@@ -22,8 +22,9 @@ nothing is said about places."""
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """`was_path`, `was_line`: where it was declared before, if that changes. `fields`: of an update. `note`: what else
-    follows, such as data that is lost."""
+    """`was_path`, `was_line`: where it was declared before, if that changes. `was_source`: the source that it is taken
+    over from, "" for none; what runs goes on running. `fields`: of an update. `note`: what else follows, such as data
+    that is lost."""
 
     verb: ChangeVerb
     resource: str
@@ -32,6 +33,7 @@ class PlannedChange:
     line: int
     was_path: str = ""
     was_line: int = 0
+    was_source: str = ""
     fields: tuple[FieldChange, ...] = ()
     note: str = ""
 
@@ -103,7 +105,7 @@ class NodeUse:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentUse:
-    """What instances of the environment may use, without the overhead of machines."""
+    """What instances of the environment take, as a quota counts it: the overhead of machines included."""
 
     environment: str  # ORG/PROJECT/ENV
     instances_before: int

@@ -37,6 +37,7 @@ _DONE = {
 _DIGEST = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]{52}")
 _MEBIBYTE = 1 << 20
 _HELD_NAMED_MAX = 5
+_AS_IT_IS = " as it is, nothing restarts"
 _SETS = ("keys", "secrets")
 """Lists whose order says nothing: what came and went is told."""
 
@@ -47,6 +48,8 @@ def summary(changes: Sequence[PlannedChange], rolled: Iterable[RollOut], confirm
     mine = [each for each in rolled if each.by_commit]
     stuck = [each for each in mine if each.unschedulable and each.wanted_after > each.serving_after]
     parts = [f"{verbs[word]} {word}" for word in _DONE.values() if verbs[word]] or ["nothing changes"]
+    if taken := sum(bool(change.was_source) for change in changes):
+        parts.append(f"{taken} taken over from {_names(change.was_source for change in changes)}")
     if starts := sum(each.starts for each in mine):
         parts.append(f"{counted(starts, 'instance')} start")
     if stops := sum(each.stops for each in mine):
@@ -56,6 +59,10 @@ def summary(changes: Sequence[PlannedChange], rolled: Iterable[RollOut], confirm
     if confirmations:
         parts.append(f"{counted(confirmations, 'confirmation')} missing")
     return ", ".join(parts)
+
+
+def _names(sources: Iterable[str]) -> str:
+    return ", ".join(sorted({each for each in sources if each}))
 
 
 def verdict(plan: PlanDocument) -> str:
@@ -81,7 +88,10 @@ def held_line(each: HeldApp) -> str:
 
 def change_text(change: PlannedChange) -> str:
     place = f"{change.path}:{change.line}" if change.path else "not in Git any more"
-    was = f" (was {change.was_path}:{change.was_line})" if change.was_path else ""
+    before = f"{change.was_source} " if change.was_source else ""
+    was = f" (was {before}{change.was_path}:{change.was_line})" if change.was_path else ""
+    if change.was_source:
+        was += f"; taken over from the source {change.was_source}" + _AS_IT_IS * (change.verb == "move")
     note = f"; {change.note}" if change.note else ""
     return f"{place}{was}{note}"
 

@@ -17,7 +17,7 @@ from reconciler.core.events import Event
 from reconciler.core.model import NO_PART, ResourceId
 from reconciler.core.past import Past
 from reconciler.core.projection import Doc
-from reconciler.core.quotas import scope_of, used_by_instance
+from reconciler.core.quotas import scope_of, taken_bytes, used_by_instance
 from reconciler.core.scheduler.snapshot import Instance, Origin, Snapshot, read_snapshot
 from reconciler.core.views import PROJECTIONS
 
@@ -35,7 +35,7 @@ class Weight:
 
     def count(self, row: Doc, sign: int = 1) -> None:
         if row["desired"] != "stopped":
-            used = {name: sign * amount for name, amount in used_by_instance(row["workload"]["memory_bytes"]).items()}
+            used = {name: sign * amount for name, amount in used_by_instance(taken_bytes(row)).items()}
             self.used.setdefault(scope_of(row["app"]), Counter()).update(used)
 
 

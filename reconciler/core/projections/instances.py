@@ -41,7 +41,8 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     if event.event_type == "instance.allocated":
         again = row is not None and event.payload["epoch"] > row["epoch"]
         require(INSTANCE_DESIRED, "" if row is None or again else row["desired"], "running", event)
-        return stamped(row, event, {**event.payload, "desired": "running", "reason": "", **_NOTHING_OBSERVED})
+        told = {name: value for name, value in event.payload.items() if name != "overhead_bytes" or value}
+        return stamped(row, event, {**told, "desired": "running", "reason": "", **_NOTHING_OBSERVED})
     if row is None:
         return None  # over; the log keeps its history
     match event.event_type:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from reconciler.core.events import Event
 from reconciler.core.lifecycles import REVISION, require
 from reconciler.core.projection import Doc, require_version, stamped
+from reconciler.core.revision_steps import WAS_APPLIED
 
 name = "revisions"
 aggregate_types = frozenset({"revision"})
@@ -43,6 +44,8 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
             return stamped(row, event, {"status": status, "message": told["message"]})
         case "superseded":
             return _superseded(row, event)
+        case "applied" if row is not None and row["status"] in WAS_APPLIED and told["base"] == told["commit"]:
+            return _applied_again(row, event)
         case _:
             return _looked_at(row, event, {})
 
@@ -53,6 +56,12 @@ def _looked_at(row: Doc | None, event: Event, more: Doc, told: Doc | None = None
     fresh = {**blank, **_FRESH, **(event.payload if told is None else told)}
     status = event.event_type.removeprefix("revision.")
     return stamped(_begun_anew(row), event, {**fresh, **more, "status": status, "at": event.occurred_at})
+
+
+def _applied_again(row: Doc, event: Event) -> Doc:
+    """To apps that it held back until now: it did that besides what it did before."""
+    more = {"base": row["base"], "changes": [*row["changes"], *event.payload["changes"]]}
+    return _looked_at(row, event, more)
 
 
 def _begun_anew(row: Doc | None) -> Doc | None:

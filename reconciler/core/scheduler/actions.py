@@ -13,6 +13,8 @@ from reconciler.core.scheduler.times import Times
 
 @dataclass(frozen=True, slots=True)
 class Allocate:
+    """`overhead_bytes`: what its machine costs the node above the workload's memory."""
+
     instance_id: str
     node_id: str
     address: str
@@ -20,6 +22,7 @@ class Allocate:
     process: str
     deployment_id: str
     target: Target
+    overhead_bytes: int
     origin: Origin
 
     def __str__(self) -> str:

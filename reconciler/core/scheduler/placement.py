@@ -1,10 +1,10 @@
 """On which node, and at which address. Called by `schedule`; it carries what this pass has placed already.
 
 Before all, the quotas (`quota`). Hard: the node is active and on duty; the memory of everything that is not stopped
-there, overhead included, stays within the node's; a volume's home; one writer per volume, and none beside it. Soft, in
-this order: away from nodes where the group broke; spread over nodes those that will stay, then all, so that a rollout
-ends as spread as it began; least memory used. A tie goes to the lowest node id, so that the same snapshot gives the
-same placement.
+there, overhead included, stays within the node's; a volume's home; one writer per volume, and none beside it; nobody at
+all while a restore fills it. Soft, in this order: away from nodes where the group broke; spread over nodes those that
+will stay, then all, so that a rollout ends as spread as it began; least memory used. A tie goes to the lowest node id,
+so that the same snapshot gives the same placement.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Place:
 
     node_id: str
     address: str
+    overhead_bytes: int
     new_homes: tuple[str, ...] = ()
 
 
@@ -69,7 +70,7 @@ class Placement:
         volumes = [mount.volume_id for mount in group.target.workload.mounts]
         new_homes = tuple(volume_id for volume_id in volumes if not self._homes.get(volume_id))
         self._take(group, node, address, volumes)
-        return Place(node.node_id, address, new_homes)
+        return Place(node.node_id, address, node.overhead_bytes, new_homes)
 
     def could_place(self, group: Group, leaving: Iterable[Instance]) -> NoPlace | None:
         """None when there is a place once `leaving` are gone. Takes nothing."""
@@ -120,6 +121,8 @@ class Placement:
         for mount in group.target.workload.mounts:
             if mount.volume_id not in self._homes:
                 return NoPlace("volume_missing", f"volume {mount.volume_id} is not declared")
+            if restore := self._snapshot.restoring.get(mount.volume_id):
+                return NoPlace("volume_in_use", f"volume {mount.volume_id} is being filled by restore {restore}")
             holders = [(read_only, owner) for volume, read_only, owner in self._mounted if volume == mount.volume_id]
             clash = sorted(owner for read_only, owner in holders if not (mount.read_only and read_only))
             clash = [owner for owner in clash if owner not in gone]
@@ -171,7 +174,7 @@ class Placement:
 
     def _take(self, group: Group, node: Node, address: str, volumes: list[str]) -> None:
         self._given += 1
-        self.quota.take(group)
+        self.quota.take(group, node.overhead_bytes)
         self._used[node.node_id] += group.target.workload.memory_bytes + node.overhead_bytes
         self._members[node.node_id, group.app.app_id, group.process] += 1
         self._placed[node.node_id, group.app.app_id, group.process] += 1

@@ -1,7 +1,9 @@
 """What the quotas leave room for. Part of `placement`, which asks before it looks for a node; grows as it places.
 
 The append transaction counts exactly (`reconciler.core.quotas`); this is the same sum over the snapshot, so that what
-cannot be is not tried, and is said. Quota and capacity are never mixed: the reason here names the level and dimension.
+cannot be is not tried, and is said. Which node an instance gets is not known yet here: its machine is taken to cost
+what it costs on the dearest node that takes more, so that nothing is tried that the transaction refuses. Quota and
+capacity are never mixed: the reason here names the level and dimension.
 """
 
 from __future__ import annotations
@@ -36,17 +38,20 @@ class Shortage:
 class QuotaRoom:
     def __init__(self, snapshot: Snapshot) -> None:
         self._limits = snapshot.limits
+        self._overhead_bytes = max(
+            (each.overhead_bytes for each in snapshot.nodes.values() if each.takes_more), default=0
+        )
         self._used: dict[str, Counter[str]] = {scope: Counter() for scope in snapshot.limits}
         for instance in snapshot.instances if self._limits else ():
             if counts(instance):
-                self._add(scope_of(instance.app), used_by_instance(instance.workload.memory_bytes))
+                self._add(scope_of(instance.app), used_by_instance(instance.taken_bytes))
         for scope, used in snapshot.used_beside.items():
             self._add(scope, used)
 
     def room(self, group: Group) -> Room:
         if not self._limited(group):
             return Room()
-        memory = group.target.workload.memory_bytes
+        memory = self._needs_bytes(group)
         left = [
             (limits[name] - self._used[scope][name]) // each
             for scope in self._limited(group)
@@ -58,22 +63,26 @@ class QuotaRoom:
 
     def going(self, group: Group) -> tuple[Instance, ...]:
         """What leaves or is broken, and one that is outdated, the one that gives least room."""
-        least = sorted(group.outdated, key=lambda each: each.workload.memory_bytes)[:1]
+        least = sorted(group.outdated, key=lambda each: each.taken_bytes)[:1]
         return (*group.leaving, *group.broken, *least)
 
     def shortage(self, group: Group, going: Iterable[Instance] = ()) -> Shortage | None:
         """Why one more of the group is too much once `going` are gone; None when it is not."""
         gone = [each for each in going if counts(each)]
-        freed = {"instances": len(gone), "memory_bytes": sum(each.workload.memory_bytes for each in gone)}
-        needs = {"instances": 1, "memory_bytes": group.target.workload.memory_bytes}
+        freed = {"instances": len(gone), "memory_bytes": sum(each.taken_bytes for each in gone)}
+        needs = {"instances": 1, "memory_bytes": self._needs_bytes(group)}
         for scope in self._limited(group):
             for name, limit in sorted(self._limits[scope].items()):
                 if name in needs and self._used[scope][name] - freed[name] + needs[name] > limit:
                     return _shortage(scope, name, limit, self._used[scope][name], needs[name])
         return None
 
-    def take(self, group: Group) -> None:
-        self._add(scope_of(group.app.app_id), used_by_instance(group.target.workload.memory_bytes))
+    def take(self, group: Group, overhead_bytes: int) -> None:
+        used = used_by_instance(group.target.workload.memory_bytes + overhead_bytes)
+        self._add(scope_of(group.app.app_id), used)
+
+    def _needs_bytes(self, group: Group) -> int:
+        return group.target.workload.memory_bytes + self._overhead_bytes
 
     def _limited(self, group: Group) -> list[str]:
         return [scope for scope in scopes_above(scope_of(group.app.app_id)) if scope in self._limits]

@@ -29,6 +29,7 @@ from reconciler.core.scheduler.target import with_address
 
 ACTOR = "scheduler"
 
+ALLOCATED = "instance.allocated"
 Basis = list[int | str]
 """What a decision stands on: the snapshot's event_id and the fence."""
 
@@ -102,6 +103,7 @@ def _allocate(action: Allocate, basis: Basis) -> Append:
         "spec_hash": target.spec_hash,
         "epoch": 1,
         "workload": to_json(workload),
+        "overhead_bytes": action.overhead_bytes,
         "drain_grace_s": target.process.update.drain_grace_s,
         "secrets": [
             {"resource_id": secret.secret_id, "version_id": secret.version_id, "blob": secret.blob}
@@ -113,9 +115,9 @@ def _allocate(action: Allocate, basis: Basis) -> Append:
         command_id=f"allocate-{digest([body, basis], length=32)}",
         body_hash=digest(body),
         cause=scheduler_cause(action.origin),
-        events=(NewEvent("instance", action.instance_id, "instance.allocated", payload),),
+        events=(NewEvent("instance", action.instance_id, ALLOCATED, payload, newest_version(ALLOCATED)),),
         expected={("instance", action.instance_id): 0},
-        take=as_claims(of_instance(action.instance_id, action.app, payload["workload"])),
+        take=as_claims(of_instance(payload)),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kit.codec import to_json
 from reconciler.core.claims import as_claims, of_instance
 from reconciler.core.scheduler.actions import (
     Actions,
@@ -185,6 +184,7 @@ class _Pass:
                 process=group.process,
                 deployment_id=deployment.deployment_id,
                 target=group.target,
+                overhead_bytes=place.overhead_bytes,
                 origin=deployment.origin,
             )
         )
@@ -234,7 +234,7 @@ def _given_up(group: Group, placed: int) -> list[Instance]:
 
 
 def _drain(instance: Instance, desired: str, reason: str, reason_code: str, origin: Origin | None) -> Drain:
-    held = of_instance(instance.instance_id, instance.app, to_json(instance.workload))
+    held = of_instance(instance.allocated)
     given_back = {key: owner for key, owner in held.items() if not instance.live or key[0] == "use"}
     return Drain(
         instance_id=instance.instance_id,

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kit.codec import from_json
+from kit.codec import from_json, to_json
 from kit.errors import TrueupError
 from kit.wire import MACHINE_OVERHEAD_BYTES, Mount, Workload
 from reconciler.core.act_scopes import app_scope, env_scope
 from reconciler.core.acts import replicas_of
+from reconciler.core.copies import OVER
 from reconciler.core.model import AppSpec, ResourceId
 from reconciler.core.quotas import limits_of
 
@@ -32,6 +33,7 @@ VIEWS = (
     "quotas",
     "releases",
     "resources",
+    "restores",
     "revisions",
     "sources",
     "tombstones",
@@ -105,6 +107,19 @@ class Instance:
     seq: int
     deployment_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    overhead_bytes: int = 0
+    """What was counted for its machine when it was allocated."""
+
+    @property
+    def allocated(self) -> Doc:
+        """As instance.allocated says it, as far as claims follow from it."""
+        about = {"instance_id": self.instance_id, "app": self.app, "overhead_bytes": self.overhead_bytes}
+        return {**about, "workload": to_json(self.workload)}
+
+    @property
+    def taken_bytes(self) -> int:
+        """Of quotas."""
+        return self.workload.memory_bytes + self.overhead_bytes
 
     @property
     def live(self) -> bool:
@@ -141,8 +156,9 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything is sorted by id. `limits`: scope -> its quota, where there is one. `homes`: volume id -> home node, ""
-    before it is placed. `tombstones`: (volume id, node) whose data is still to be deleted. `apps_known`: ids of all
-    apps with a row, the unreadable ones included, and of those that Git has removed while they are suspended."""
+    before it is placed. `restoring`: volume id -> the restore that is filling it. `tombstones`: (volume id, node) whose
+    data is still to be deleted. `apps_known`: ids of all apps with a row, the unreadable ones included, and of those
+    that Git has removed while they are suspended."""
 
     event_id: int
     apps: Mapping[str, App]
@@ -153,6 +169,7 @@ class Snapshot:
     secrets: Mapping[str, Secret]
     homes: Mapping[str, str]
     volume_origins: Mapping[str, Origin]
+    restoring: Mapping[str, str]
     tombstones: frozenset[tuple[str, str]]
     limits: Mapping[str, Mapping[str, int]]
     unreadable: Mapping[str, str]  # id -> why
@@ -208,6 +225,7 @@ def read_snapshot(rows: Rows, event_id: int, memory: Memory | None = None) -> Sn
         secrets=_read(_of_kind(resources, "secret"), _secret, unreadable),
         homes={volume_id: row.get("home_node") or "" for volume_id, row in volumes.items()},
         volume_origins={volume_id: _origin(row, volume_id) for volume_id, row in volumes.items()},
+        restoring=_restoring(rows.get("restores", {})),
         tombstones=frozenset((row["resource_id"], row["node_id"]) for row in rows["tombstones"].values()),
         limits=limits_of(rows),
         unreadable=unreadable,
@@ -348,6 +366,7 @@ def _instance(row: Doc) -> Instance:
         origin=_origin(row, row["app"]),
         deployment_id=row["deployment_id"],
         secrets=tuple(Secret(each["resource_id"], each["version_id"], each["blob"]) for each in row["secrets"]),
+        overhead_bytes=row.get("overhead_bytes", 0),
         seq=row["aggregate_seq"],
     )
 
@@ -362,6 +381,10 @@ def _node(row: Doc) -> Node:
         duty=row.get("duty") or "active",
         duty_reason=row.get("duty_reason") or "",
     )
+
+
+def _restoring(restores: Mapping[str, Doc]) -> dict[str, str]:
+    return {row["volume_id"]: key for key, row in sorted(restores.items()) if row["status"] not in OVER}
 
 
 def _secret(row: Doc) -> Secret:

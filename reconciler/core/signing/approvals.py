@@ -72,9 +72,13 @@ def vouched(
     return wrote | approved
 
 
+_NOT_SQUASHED = "a squash or rebase by the forge keeps one signature only, so merge with a merge commit"
+
+
 def _too_few(path: str, why: str) -> Finding:
     """Paths are bytes to Git; what is no text in them is kept apart by surrogates, and is shown as escapes."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)
-    fix = f'another signer reviews it and pushes: git commit -S --allow-empty -m "Approve" -m "{APPROVE}: {shown}"'
+    approve = f'git commit -S --allow-empty -m "Approve" -m "{APPROVE}: {shown}"'
+    fix = f"another signer reviews it and pushes: {approve}; {_NOT_SQUASHED}"
     return Finding(shown, 0, 0, "", "signers_too_few", why, fix)

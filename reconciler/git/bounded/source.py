@@ -23,7 +23,7 @@ from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.addresses import path_parts
 from reconciler.git.bounded import wire
 from reconciler.git.bounded.process import ReaderDied, ReadingProcess
-from reconciler.git.history import Ahead, PastPage
+from reconciler.git.history import Ahead, Between, PastPage
 from reconciler.git.objects import CommitObject
 from reconciler.git.reading_ended import ReadingEnded
 from reconciler.git.tree_files import TreeDelta
@@ -80,6 +80,9 @@ class RemoteObjects:
 
     def ahead(self, base: str, head: str, count_max: int, told_max: int) -> Ahead:
         return self._ask(Ahead, "ahead", base, head, count_max, told_max)
+
+    def between(self, base: str, head: str, count_max: int) -> list[Between]:
+        return self._ask(list[Between], "between", base, head, count_max)
 
     def sealed(self, blob: str, secret: ResourceId) -> Mapping[str, str]:
         """The values of one secret out of a manifest file, still encrypted."""

@@ -18,6 +18,7 @@ from reconciler.core.commands import (
 )
 from reconciler.core.events import Event
 from reconciler.core.revisions import Refused, RevisionApplied, RevisionRefused, RevisionSeen, Source, Submitted
+from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.clone import BareClone
 from reconciler.ports import Doc, EventFilter, Head, ViewSnapshot
 from reconciler.tasks.git_sync import GitSync
@@ -103,7 +104,14 @@ class Platform:
 
 
 def sync_for(
-    platform: Platform, state: Path, repository: str, *, path: str = "", interval_s: float = 60.0, rewrite: str = ""
+    platform: Platform,
+    state: Path,
+    repository: str,
+    *,
+    path: str = "",
+    interval_s: float = 60.0,
+    rewrite: str = "",
+    reading: ReadingProcess | None = None,
 ) -> GitSync:
     source = Source("main", "org", "project", repository, path=path, accepted_rewrite=rewrite)
     return GitSync(
@@ -118,4 +126,5 @@ def sync_for(
         clock=SystemClock(),
         rng=random.Random(1),
         interval_s=interval_s,
+        reading=reading,
     )

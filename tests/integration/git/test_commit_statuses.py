@@ -10,6 +10,7 @@ import pytest
 
 from kit.clock import SystemClock
 from kit.errors import Refusal, Transient, TrueupError
+from reconciler import commits_to_tell
 from reconciler.core.events import Cause, NewEvent, newest_version
 from reconciler.core.pulls import CommitStatus
 from reconciler.core.revisions import Source
@@ -245,7 +246,7 @@ async def test_a_restart_looks_only_at_the_newest(world: World, monkeypatch: pyt
 
 
 async def test_more_events_than_a_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit_statuses, "PAGE_EVENTS", 2)
+    monkeypatch.setattr(commits_to_tell, "PAGE_EVENTS", 2)
     for number in range(7):
         await world.revision("refused", f"{number:040x}", findings=[FINDING])
     await world.statuses.step()
@@ -303,7 +304,7 @@ async def test_the_link_names_the_commit(world: World) -> None:
 async def test_the_loop_follows_the_log_and_stops(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_statuses, "PASS_GAP_S", 0.02)
     stop = asyncio.Event()
-    running = asyncio.create_task(world.statuses.run(stop))
+    running = asyncio.create_task(world.restarted().run(stop))
     try:
         await world.revision("applied", A)
         async with asyncio.timeout(10):

@@ -74,7 +74,7 @@ async def test_a_suspended_source_is_fetched_and_counted_and_not_applied(
     for behind, text in enumerate(("one", "two", "three"), start=1):
         head = repository.commit({"apps/site/route.yaml": route("r", text)})
         looked = await sync.step()
-        assert (looked.result, looked.commit, sync.behind) == ("suspended", head, behind)
+        assert (looked.result, looked.commit, sync.branch.behind) == ("suspended", head, behind)
     repository.commit({"apps/site/app.yaml": app(more="      replicaz: 3\n")})
     assert (await sync.step()).result == "suspended", "nor is a bad one refused: nobody has looked at it"
     repository.commit({"apps/site/app.yaml": app()})
@@ -82,7 +82,7 @@ async def test_a_suspended_source_is_fetched_and_counted_and_not_applied(
     assert (len(platform.applied), platform.refused, sync.trouble) == (1, [], "")
     platform.suspended = False
     assert (await sync.step()).result == "applied"
-    assert (len(platform.applied), sync.behind) == (2, 0)
+    assert (len(platform.applied), sync.branch.behind) == (2, 0)
 
 
 async def test_a_follower_counts_too(repository: Repository, platform: Platform, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ async def test_a_follower_counts_too(repository: Repository, platform: Platform,
     stop = asyncio.Event()
     following = asyncio.create_task(follower.follow(stop))
     async with asyncio.timeout(20):
-        while not follower.behind:
+        while not follower.branch.behind:
             await asyncio.sleep(0.01)
         stop.set()
         await following
-    assert (follower.behind, len(platform.applied)) == (1, 1)
+    assert (follower.branch.behind, len(platform.applied)) == (1, 1)
 
 
 async def test_a_lost_clone_is_made_anew(repository: Repository, platform: Platform, tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ async def test_objects_that_went_missing_come_back(repository: Repository, platf
     """A fetch says that all is well when the refs are; reading then misses an object; the clone is renewed."""
     repository.commit(SITE)
     sync = sync_for(platform, tmp_path / "state", str(repository.path))
-    await sync.clone.open()
-    await sync.clone.fetch()
+    await sync.branch.clone.open()
+    await sync.branch.clone.fetch()
     blob = repository.git("rev-parse", "HEAD:env.yaml")
     clone = tmp_path / "state" / "git" / "main.git"
     (pack,) = clone.glob("objects/pack/*.pack")
@@ -337,11 +337,10 @@ async def test_work_follows_the_change(repository: Repository, platform: Platfor
     repository.commit(SITE | many)
     sync = sync_for(platform, tmp_path / "state", str(repository.path))
     await sync.step()
-    assert sync._bounded is not None
-    assert sync._bounded.reader.parsed == 64
+    assert sync.reading.bounded.reader.parsed == 64
     repository.commit({"apps/site/routes/7.yaml": route("r7", "changed")})
     await sync.step()
-    assert sync._bounded.reader.parsed == 1
+    assert sync.reading.bounded.reader.parsed == 1
 
 
 async def test_the_loop_wakes_by_look_and_stops(repository: Repository, platform: Platform, tmp_path: Path) -> None:

@@ -43,15 +43,17 @@ class World:
     handlers: Handlers
     folder: Path
 
-    async def follow(self, name: str, rules: Rules | None = None, signers: Path | None = None) -> Followed:
+    async def follow(
+        self, name: str, rules: Rules | None = None, signers: Path | None = None, takes_over: tuple[str, ...] = ()
+    ) -> Followed:
         repository = SignedRepository(self.folder / name)
-        source = Source(name, "org", "project", str(repository.path), rules=rules or Rules())
+        source = Source(name, "org", "project", str(repository.path), rules=rules or Rules(), takes_over=takes_over)
         await self.handlers.register_source(source)
         clone = BareClone(self.folder / "state", source)
         writes = (self.handlers.see_revision, self.handlers.submit_revision, self.handlers.refuse_revision)
         rng = random.Random(1)
         sync = GitSync(source, clone, resolve_offline, self.log, self.views, *writes, SystemClock(), rng)
-        sync.signers = SignersFile(signers) if signers else None
+        sync.judging.signers = SignersFile(signers) if signers else None
         return Followed(repository, sync, Planning(source, clone, resolve_offline, self.views))
 
     async def row(self, view: str, key: str) -> Doc:
@@ -146,7 +148,7 @@ async def test_a_hostname_of_another_source_holds_back_only_who_wants_it(world: 
     await main.sync.step()
     wanting = {"r.yaml": route("r", "taken", "shop"), "r2.yaml": route("r", "free", "blog")}
     head = main.repository.commit({**fleet(MORE), **wanting})
-    await main.sync.clone.fetch()
+    await main.sync.branch.clone.fetch()
     plan = await main.planning.document("", head)
     assert ([each.app for each in plan.held], plan.ok) == ([SHOP], False)
     assert "would be applied except prod/app/shop" in rendered(plan).summary
@@ -227,7 +229,7 @@ async def test_two_signers_are_asked_for_also_for_what_is_held_back(world: World
     main = await world.follow("main")
     root = main.repository.signed(ann, fleet())
     signers = signers_file(tmp_path, ann, ben, root=root, rules=[{"envs": ["prod"], "signers": 2}])
-    main.sync.signers = SignersFile(signers)
+    main.sync.judging.signers = SignersFile(signers)
     assert (await main.sync.step()).result == "applied"
     main.repository.signed(ann, {"shop.yaml": app("shop", "      replicas: 66\n      replicaz: 1\n")})
     looked = await main.sync.step()

@@ -80,12 +80,12 @@ async def plan_for(controller: Controller, base: str, head: str) -> RenderedPlan
 
 async def fetched(controller: Controller) -> None:
     """As the loop that follows pull requests does it: the commit is in the clone, and nothing is applied."""
-    await controller.sync.clone.fetch()
+    await controller.sync.branch.clone.fetch()
 
 
 def pull(controller: Controller, commit: str) -> None:
     """A commit that is on no branch that is followed comes into the clone."""
-    clone = controller.sync.clone
+    clone = controller.sync.branch.clone
     controller.repository.git(f"--git-dir={clone.path}", "fetch", "-q", str(controller.repository.path), commit)
 
 
@@ -232,7 +232,7 @@ async def test_a_pull_request_that_ends_its_reader_costs_the_branch_nothing(cont
     controller.repository.commit(SITE)
     await controller.roll_out()
     controller.planning.reading = ReadingProcess(Limits(file_cpu_s=1.0), ("-m", "tests.attacks.hostile_reader"))
-    process = controller.sync.reading.pid
+    process = controller.sync.reading.process.pid
     controller.repository.git("checkout", "-qb", "pull")
     pulled = controller.repository.commit({"bad.yaml": "# loop\n"})
     controller.repository.git("checkout", "-q", "main")
@@ -241,7 +241,7 @@ async def test_a_pull_request_that_ends_its_reader_costs_the_branch_nothing(cont
     assert [(each.path, each.code) for each in plan.findings] == [("bad.yaml", "reading_ended")]
     controller.repository.commit({"apps/site/app.yaml": app(more="      replicas: 2\n")})
     assert (await controller.sync.step()).result == "applied"
-    assert controller.sync.reading.pid == process
+    assert controller.sync.reading.process.pid == process
     controller.planning.close()
 
 

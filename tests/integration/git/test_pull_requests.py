@@ -62,7 +62,7 @@ class World:
 
     def restarted(self) -> PullRequests:
         """A new process: nothing in memory."""
-        clone = PullClone(self.sync.clone)
+        clone = PullClone(self.sync.branch.clone)
         self.pulls = PullRequests(
             source=self.sync.source,
             forge=self.forge,
@@ -364,7 +364,7 @@ async def test_nothing_is_ever_checked_out_and_strangers_objects_lie_apart(world
         "main.git",
         "main.pulls.git",
     ]
-    assert not ObjectStore(world.sync.clone.path).has(head)
+    assert not ObjectStore(world.sync.branch.clone.path).has(head)
     assert not list(state.rglob("link"))
 
 
@@ -472,7 +472,7 @@ async def test_before_the_first_fetch_there_is_no_plan(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "repository")
     repository.commit(SITE)
     world = await world_of(tmp_path, repository)
-    await world.sync.clone.open()
+    await world.sync.branch.clone.open()
     world.open(1, {"apps/b/app.yaml": app("b")})
     with pytest.raises(Transient):
         await world.pulls.step()

@@ -117,7 +117,7 @@ def test_an_approval_on_top(repository: SignedRepository, folder: Path, base: st
     signers = rules(folder, base, alice, bob)
     head = repository.signed(alice, CHANGE)
     fix = judged(repository, signers, head, base).findings[0].fix
-    assert f"Trueup-Approve: {ROUTE}" in fix
+    assert f"Trueup-Approve: {ROUTE}" in fix and "merge with a merge commit" in fix
     approved = repository.signed(bob, message=f"Approve\n\nTrueup-Approve: {ROUTE}")
     assert codes(judged(repository, signers, approved, base)) == []
 

@@ -30,8 +30,8 @@ class Fetches:
         self.count = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self._fetch = sync.clone.fetch
-        sync.clone.fetch = self  # type: ignore[method-assign]
+        self._fetch = sync.branch.clone.fetch
+        sync.branch.clone.fetch = self  # type: ignore[method-assign]
 
     async def __call__(self, **more: Any) -> str:
         self.count += 1
@@ -76,7 +76,7 @@ async def test_a_storm_of_hooks_is_one_fetch_and_one_more(repository: Repository
         answers = await asyncio.gather(*(hook(world) for _ in range(HOOKS)))
         assert set(answers) == {202}
         fetches.gate.set()
-        await until(lambda: sync.fetched == head)
+        await until(lambda: sync.branch.fetched == head)
         await until(lambda: fetches.count == 3)
         again = [await hook(world) for _ in range(3)]
         assert again == [202] * 3

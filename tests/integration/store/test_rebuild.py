@@ -214,7 +214,7 @@ async def test_claims_are_rebuilt_from_the_log(store: Store, superuser_url: str)
         Claim("address", "fd00::1", "i-1"),
         Claim("volume_writer", VOLUME, "i-1"),
         Claim("use", ROUTE, "acme/shop/prod routes=1"),
-        Claim("use", "i-1", "acme/shop/prod instances=1 memory_bytes=134217728"),
+        Claim("use", "i-1", "acme/shop/prod instances=1 memory_bytes=243269632"),
         Claim("limits", "acme/shop", "routes=20 volume_bytes=1099511627776"),
         Claim("fence", "scheduler", "token"),
     ]
@@ -226,7 +226,7 @@ async def test_claims_are_rebuilt_from_the_log(store: Store, superuser_url: str)
     await execute(superuser_url, "DELETE FROM claims WHERE kind = 'address'")
     await execute(superuser_url, "UPDATE claims SET owner = 'another' WHERE kind = 'hostname'")
     assert before["quota", "acme/shop"] == (
-        "routes=20 volume_bytes=1099511627776 | instances=1 memory_bytes=134217728 routes=1"
+        "routes=20 volume_bytes=1099511627776 | instances=1 memory_bytes=243269632 routes=1"
     )
     await execute(superuser_url, "UPDATE claims SET owner = ' | routes=9' WHERE kind = 'quota' AND key = 'acme'")
     await execute(superuser_url, "INSERT INTO claims VALUES ('volume_writer', 'gone', 'i-0', 1)")

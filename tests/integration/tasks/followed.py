@@ -78,7 +78,7 @@ def follow(
         clock=SystemClock(),
         rng=random.Random(1),
     )
-    history = RevisionHistory(source, clone, store.log, store.views, lambda: sync.fetched)
+    history = RevisionHistory(source, clone, store.log, store.views, lambda: sync.branch.fetched)
     return Followed(repository, controller, sync, history, state)
 
 

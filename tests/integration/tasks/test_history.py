@@ -83,7 +83,7 @@ async def test_a_commit_that_leaves_an_app_as_it_was_says_which(controller: Cont
 async def test_a_commit_that_was_only_fetched_waits(followed: Followed) -> None:
     await followed.pushed(site())
     followed.repository.commit({"README": "x"}, message="one")
-    await followed.sync._fetch()
+    await followed.sync.branch.fetch()
     assert outcomes(await followed.log())[0] == ("one", "waiting")
 
 
@@ -141,11 +141,12 @@ async def test_a_commit_of_a_merged_branch_names_the_merge(followed: Followed) -
     await followed.pushed({"README": "later"})
     entry = await followed.entry(merge)
     assert (entry.pull_request, entry.brought) == ("#31", 2)
+    assert [(each["commit"], each["subject"]) for each in entry.parts] == [(side[1], "y"), (side[0], "x")]
     assert [await followed.told(each) for each in side] == [[], []], "the branch never named them"
     page = await followed.log(Wanted(start=side[0]))
-    assert [(each.commit, each.came_with, each.outcome, each.superseded_by) for each in page.entries] == [
-        (side[0], merge, "superseded", merge)
-    ]
+    (part,) = page.entries
+    assert (part.commit, part.came_with, part.outcome, part.merge_outcome) == (side[0], merge, "part", "superseded")
+    assert outcome_text(part) == f"part of {merge[:12]}, which is superseded"
     assert page.next is None
     assert side[0] not in {each.commit for each in (await followed.log()).entries}
 

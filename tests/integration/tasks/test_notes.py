@@ -10,6 +10,7 @@ import pytest
 from kit.clock import SystemClock
 from kit.errors import Transient
 from reconciler.git.notes import NOTES, Notes, PushedNotes
+from reconciler.tasks.git_sync.judging import Judging
 from reconciler.tasks.notes import NotesLoop
 from tests.integration.git.repository import Repository
 from tests.integration.tasks.controller import Controller
@@ -24,7 +25,7 @@ async def followed(controller: Controller, tmp_path: Path) -> Followed:
 
 
 def loop_of(followed: Followed, *, push: bool = False) -> NotesLoop:
-    clone, store = followed.sync.clone, followed.controller.store
+    clone, store = followed.sync.branch.clone, followed.controller.store
     pushed = PushedNotes(clone.notes_path, clone.url, clone.git) if push else None
     notes, clock = Notes(clone.path), SystemClock()
     return NotesLoop("main", followed.history, notes, store.log, store.views, clock, random.Random(1), pushed)
@@ -51,16 +52,16 @@ async def test_each_commit_is_noted_as_what_became_of_it(followed: Followed) -> 
     ]  # fmt: skip
     assert told[broken][0] == "trueup: failed" and any(line.startswith("why: prod/app/site") for line in told[broken])
     assert told[refused][0] == "trueup: refused" and any("replicaz" in line for line in told[refused])
-    tip = followed.repository.git(f"--git-dir={followed.sync.clone.path}", "rev-parse", NOTES)
+    tip = followed.repository.git(f"--git-dir={followed.sync.branch.clone.path}", "rev-parse", NOTES)
     await loop_of(followed).step()
-    assert followed.repository.git(f"--git-dir={followed.sync.clone.path}", "rev-parse", NOTES) == tip, "once"
+    assert followed.repository.git(f"--git-dir={followed.sync.branch.clone.path}", "rev-parse", NOTES) == tip, "once"
 
 
 async def test_a_commit_that_is_only_seen_is_not_noted(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> None:
         raise Transient("read it", "not now")
 
-    monkeypatch.setattr(type(followed.sync), "_judge", fails)
+    monkeypatch.setattr(Judging, "judge", fails)
     commit = followed.repository.commit(site())
     with pytest.raises(Transient):
         await followed.look()
@@ -94,3 +95,47 @@ async def test_a_remote_that_takes_no_notes_holds_up_none_in_the_clone(
     followed.repository.git("config", "--unset", "receive.hideRefs")
     await loop.step(push=True)
     assert len(followed.repository.git("notes", "--ref=trueup", "list").splitlines()) == 3
+
+
+async def test_every_commit_between_two_applied_heads_is_noted(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that a merge brought, and those that were passed over and are too many to be told: without an event."""
+    monkeypatch.setattr("reconciler.core.decide.git.steps.SUPERSEDED_MAX", 2)
+    monkeypatch.setattr("reconciler.tasks.notes.BATCH_MAX", 3)
+    git, loop = followed.repository.git, loop_of(followed)
+    old = followed.repository.commit({"README": "old"})
+    await followed.pushed(site("a"))
+    git("checkout", "-q", "-b", "topic")
+    side = [followed.repository.commit({f"notes/{name}": name}) for name in "xyz"]
+    git("checkout", "-q", "main")
+    passed = [followed.repository.commit({"README": name}) for name in "12"]
+    git("merge", "-q", "--no-ff", "topic", "-m", "Merge topic")
+    merge = followed.repository.head()
+    head = await followed.pushed({"README": "later"})
+    await loop.step()
+    for each in side:
+        assert loop.notes.read(each) == f"trueup: part\nsource: main\npart of: {merge}\n"
+        assert await followed.told(each) == []
+    for each in (*passed, merge):
+        assert (loop.notes.read(each) or "").splitlines()[2] == f"superseded by: {head}"
+    assert [await followed.told(each) for each in (*passed, merge)] == [[], [], ["superseded"]]
+    assert loop.notes.read(old) is None, "from before the source was followed"
+    assert (loop.notes.read(head) or "").startswith("trueup: applied\n")
+
+
+async def test_what_a_refused_merge_brought_waits_for_what_is_applied(followed: Followed) -> None:
+    git, loop = followed.repository.git, loop_of(followed)
+    await followed.pushed(site("a"))
+    git("checkout", "-q", "-b", "topic")
+    side = followed.repository.commit({"notes/x": "x"})
+    git("checkout", "-q", "main")
+    followed.repository.commit(site("a", more=BAD))
+    git("merge", "-q", "--no-ff", "topic", "-m", "Merge topic")
+    merge = followed.repository.head()
+    assert (await followed.look()).result == "refused"
+    await loop.step()
+    assert loop.notes.read(side) is None
+    await followed.pushed(site("b"))
+    await loop.step()
+    assert loop.notes.read(side) == f"trueup: part\nsource: main\npart of: {merge}\n"

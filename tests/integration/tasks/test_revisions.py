@@ -12,7 +12,7 @@ from kit.errors import Transient
 from reconciler.core.acts import Order, Resume, Suspend
 from reconciler.core.revision_steps import SUPERSEDED_MAX
 from reconciler.git.judge import Judged
-from reconciler.tasks.git_sync import GitSync
+from reconciler.tasks.git_sync.judging import Judging
 from tests.integration.git.repository import Repository
 from tests.integration.tasks.controller import Controller, eventually
 from tests.integration.tasks.followed import Followed, follow, site
@@ -66,7 +66,7 @@ async def test_a_commit_is_seen_although_judging_it_does_not_end(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(GitSync, "_judge", forever)
+    monkeypatch.setattr(Judging, "judge", forever)
     commit = followed.repository.commit(site())
     looking = asyncio.create_task(followed.look())
     await eventually(lambda: followed.controller.events("revision.seen"), "it is seen")
@@ -84,7 +84,7 @@ async def test_a_commit_that_cannot_be_judged_now_was_seen(followed: Followed, m
     async def fails(*_: Any) -> Judged:
         raise Transient("read it", "an object is missing", code="source_unreadable")
 
-    monkeypatch.setattr(GitSync, "_judge", fails)
+    monkeypatch.setattr(Judging, "judge", fails)
     commit = followed.repository.commit(site())
     for _ in range(2):
         with pytest.raises(Transient):

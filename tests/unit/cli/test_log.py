@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from reconciler.cli import exits
 from reconciler.cli.log import spelled_out
 from reconciler.cli.log_history import told
 from reconciler.cli.main import main
+from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.history import Deployments
 from tests.integration.git.repository import Repository
-from tests.unit.server.world import World, an_entry, serving, token_of
+from tests.twin import append
+from tests.unit.server.world import World, an_entry, serving, token_of, until
 
 OPS = token_of("operator", "ops")
+ROOT = Path(__file__).parents[3]
 
 
 async def run(world: World, *argv: str) -> int:
@@ -115,3 +119,61 @@ def test_a_commit_that_changes_nothing_says_so_and_one_that_nobody_knows_says_no
     assert "no changes" in told(to_json(an_entry(**nothing)), verbose=False)[1]
     unknown = {**nothing, "base": "", "outcome": "before"}
     assert "no changes" not in told(to_json(an_entry(**unknown)), verbose=False)[1]
+
+
+def revision(what: str, commit: str, **more: object) -> NewEvent:
+    told = {"source_id": "main", "commit": commit, "base": "", **more}
+    return NewEvent("revision", f"main@{commit}", f"revision.{what}", told, newest_version(f"revision.{what}"))
+
+
+SEEN = {"author": "Ann <ann@example.org>", "subject": "Add", "commits": 1, "pull_request": ""}
+APPLIED = {"author": "", "subject": "", "changes": [], "findings": [], "held": [], "released": [], "signers": []}
+
+
+async def test_following_shows_each_commit_once_a_command_and_resumes() -> None:
+    """Through a connection that is cut: what was told meanwhile is shown once, and nothing twice."""
+    a, b = "a" * 40, "c" * 40
+    async with serving() as world:
+        command = ["log", "--follow", "-n", "1", "--after", "0", "--output", "json", "--controller", world.url]
+        following = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "reconciler", *command, "--token", OPS, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        assert following.stdout is not None
+
+        async def entry() -> None:
+            assert following.stdout is not None
+            told = json.loads(await asyncio.wait_for(following.stdout.readline(), 20))
+            assert told["commit"] == a
+
+        def asked() -> list[str]:
+            return [wanted.start for name, wanted in world.calls if name == "history"][1:]
+
+        try:
+            await until(lambda: world.streams.open_count == 1)
+            counts = dict.fromkeys(("created", "updated", "moved", "removed", "retained", "held"), 0)
+            steps = [revision("validated", a, resources=1), revision("planned", a, **counts)]
+            applied = revision("applied", a, **APPLIED, signers_omitted=0)
+            await append(world.log, "c1", revision("seen", a, **SEEN), *steps, applied)
+            await entry()
+            assert asked() == [a], "one command is one entry"
+            for connection in world.server_connections():
+                connection.transport.abort()
+            await append(world.log, "c2", revision("seen", b, **SEEN))
+            for number in range(6):  # of another source: past the newest event that the entry names
+                other = revision("seen", f"{number:040x}", **SEEN, source_id="other")
+                await append(world.log, f"other-{number}", other)
+            await append(world.log, "c3", revision("converged", a, seconds=1.0))
+            await entry()
+            assert asked()[:3] == [a, b, a], "what the clone does not say of b is left out"
+        finally:
+            following.terminate()
+            await following.wait()
+
+
+@pytest.mark.parametrize("argv", [["HEAD", "--follow"], ["--follow", "--until", "1h"], ["--after", "3"]])
+async def test_what_cannot_be_followed_is_said_so(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving() as world:
+        assert await run(world, *argv) == exits.USAGE
+        said = capsys.readouterr().err
+        assert "--follow" in said or "behind RANGE" in said
+        assert world.calls == []

@@ -17,7 +17,7 @@ from reconciler.core.revisions import Refused
 from reconciler.store.placement import Known, place, place_units
 from tests.unit.decide.test_git import route
 from tests.unit.projections.samples import CAUSE, new_event
-from tests.unit.scheduler.world import MIB, World, app, environment, process, volume
+from tests.unit.scheduler.world import MIB, ROOM_MIB, World, app, environment, process, volume
 
 ENV = "acme/shop/prod"
 
@@ -71,16 +71,17 @@ def test_a_limit_below_what_is_used_takes_nothing_away_and_lets_nothing_grow() -
 def test_what_an_app_declares_is_counted_apart_from_what_runs() -> None:
     world = World()
     world.node("node-a")
-    world.commit(environment(instances=2, memory_bytes=128 * MIB))
+    taken, declared = 2 * ROOM_MIB * MIB, 2 * 64 * MIB
+    world.commit(environment(instances=2, memory_bytes=taken))
     world.commit(app(web=process(replicas=2)))
     world.settle()
     assert world.log.claims["quota", ENV] == (
-        "instances=2 memory_bytes=134217728 | "
-        "declared_instances=2 declared_memory_bytes=134217728 instances=2 memory_bytes=134217728"
-    )
-    finding = refused(world, app(web=process(replicas=2, memory_mib=65)))
-    assert "memory_bytes 134217728: 0 are declared, this asks for" not in finding.message
-    assert "134217728 are declared, this asks for 2097152 more" in finding.message
+        f"instances=2 memory_bytes={taken} | "
+        f"declared_instances=2 declared_memory_bytes={declared} instances=2 memory_bytes={taken}"
+    ), "what runs with its machines, what is declared as it is written"
+    finding = refused(world, app(web=process(replicas=2, memory_mib=ROOM_MIB + 1)))
+    more = 2 * (ROOM_MIB + 1) * MIB - declared
+    assert f"{declared} are declared, this asks for {more} more" in finding.message
 
 
 def test_a_project_and_an_organisation_limit_all_that_is_below_them() -> None:

@@ -192,6 +192,7 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "spec_hash": "e" * 12,
         "epoch": 1,
         "workload": WORKLOAD,
+        "overhead_bytes": 104 << 20,
         "drain_grace_s": 10.0,
         "secrets": [{"resource_id": SECRET, "version_id": "v-1", "blob": "b" * 40}],
     },

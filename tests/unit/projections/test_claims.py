@@ -67,7 +67,7 @@ def test_an_instance_holds_address_and_volumes_until_it_is_over() -> None:
     )
     stopped = new_event("instance.status_changed", status="stopped", counter=2)
     mine = {"address:fd00::1": "i-1", f"volume_writer:{VOLUME}": "i-1"}
-    used = counted("i-1", "instances=1 memory_bytes=134217728")
+    used = counted("i-1", "instances=1 memory_bytes=243269632")
     assert held(allocated) == {**mine, **used}
     assert held(allocated, stopped) == {**mine, **used}, "it is still desired running"
     assert held(allocated, new_event("instance.desired_state_changed")) == {**mine, **used}, "it drains"
@@ -88,7 +88,7 @@ def test_a_reader_of_a_volume_holds_only_its_address() -> None:
     mounts = [{"volume_id": VOLUME, "path": "/data", "read_only": True}]
     assert held(new_event("instance.allocated", workload={**WORKLOAD, "mounts": mounts})) == {
         "address:fd00::1": "i-1",
-        **counted("i-1", "instances=1 memory_bytes=134217728"),
+        **counted("i-1", "instances=1 memory_bytes=243269632"),
     }
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.core.acts import SetDuty
+from reconciler.core.claims import Claims
 from reconciler.core.commands import Conflict
+from reconciler.core.events import Event
 from reconciler.core.model import UpdatePolicy, VolumeUse
 from reconciler.core.scheduler.record import appends
-from tests.unit.scheduler.world import MIB, ROOM_MIB, World, app, environment, process, volume
+from reconciler.core.upcasts import current
+from tests.unit.scheduler.world import MIB, OVERHEAD_MIB, ROOM_MIB, World, app, environment, process, volume
 
 
 def a_world(*nodes: str, memory_mib: int = 4096) -> World:
@@ -35,15 +40,38 @@ def test_what_the_quota_does_not_allow_is_said_with_the_dimension_and_the_number
     assert (len(world.ready()), world.app_row()["unschedulable"]) == (3, {})
 
 
-def test_memory_is_limited_as_the_manifest_says_it() -> None:
+def test_memory_is_limited_as_the_scheduler_takes_it_machine_included() -> None:
     world = a_world()
+    each = 100 + OVERHEAD_MIB
     world.commit(app(web=process(replicas=3, memory_mib=100)))
-    shrunk(world, memory_bytes=250 * MIB)
+    shrunk(world, memory_bytes=(2 * each + 50) * MIB)
     world.settle()
     assert len(world.ready()) == 2
     said = world.app_row()["unschedulable"]["web"]
     assert said["reason"] == "env_quota_exceeded:memory_bytes"
-    assert "allows memory_bytes 250 MiB; 200 MiB are used and one more takes 100 MiB" in said["message"]
+    told = f"allows memory_bytes {2 * each + 50} MiB; {2 * each} MiB are used and one more takes {each} MiB"
+    assert told in said["message"]
+    (scope,) = [key for kind, key in world.log.claims if kind == "quota" and key.count("/") == 2]
+    assert f"memory_bytes={2 * each * MIB}" in world.log.claims["quota", scope].partition("|")[2]
+
+
+def test_what_was_allocated_before_machines_counted_counts_as_it_did() -> None:
+    """The event says what was counted: a replay gives the sums of then, whatever a machine costs now."""
+    world = a_world()
+    world.commit(app(web=process(memory_mib=100)))
+    (append,) = [
+        each
+        for each in appends(world.decide(), world.snapshot.event_id, "")
+        if each.events[0].event_type == "instance.allocated"
+    ]
+    (new,) = append.events
+    old = {key: value for key, value in new.payload.items() if key != "overhead_bytes"}
+    event = Event(9, "", "instance", new.aggregate_id, 1, "instance.allocated", 1, "c", append.cause, old)
+    for told, counted in ((current(event), 100), (replace(event, payload=new.payload), 100 + OVERHEAD_MIB)):
+        claims = Claims()
+        claims.apply(told)
+        assert claims.held["use", new.aggregate_id].owner.endswith(f"memory_bytes={counted * MIB}")
+    assert {claim.kind: claim.owner for claim in append.take}["use"] == claims.held["use", new.aggregate_id].owner
 
 
 def test_capacity_is_said_as_capacity() -> None:
@@ -109,7 +137,7 @@ def test_a_stateful_one_is_replaced_within_its_own_quota() -> None:
 
 def test_a_lost_instance_is_replaced_though_the_quota_is_used_up() -> None:
     world = a_world("node-a", "node-b")
-    world.commit(environment(instances=2, memory_bytes=128 * MIB), app(web=process(replicas=2)))
+    world.commit(environment(instances=2, memory_bytes=2 * ROOM_MIB * MIB), app(web=process(replicas=2)))
     world.settle()
     lost = world.ready()[0]["node_id"]
     world.node_state(lost, "offline")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.core.commands import Append
+from reconciler.core.decide.copies import Progress, Restoring, ask_restore, decide_progress
+from reconciler.core.events import Cause
 from reconciler.core.model import VolumeUse
+from reconciler.core.scheduler.record import appends
 from tests.unit.scheduler.world import World, app, process, volume
 
 USE = (VolumeUse("data", "/data"),)
@@ -108,3 +112,54 @@ def test_a_volume_declared_anew_avoids_the_node_where_the_old_data_still_is(worl
     world.commit(volume(), app(db=process(volumes=USE)))
     world.settle()
     assert world.views["resources"][str(volume().id)]["home_node"] != home
+
+
+def restore(world: World) -> Append:
+    """Of the volume, which nothing has used yet, from a snapshot on node-a."""
+    volume_id = str(volume().id)
+    row = world.views["resources"][volume_id]
+    origin = {"volume_id": volume_id, "node_id": "node-a", "volume_bytes": 1, "status": "succeeded", "aggregate_seq": 0}
+    wanted = Restoring("snapshot", "s-1", origin, volume_id, row, world.views["nodes"]["node-a"])
+    asked = ask_restore("w-1", wanted, Cause("user", "ann", row["org"]))
+    assert isinstance(asked, Append)
+    return asked
+
+
+def tell(world: World, status: str) -> None:
+    row, volume_row = world.views["restores"]["w-1"], world.views["resources"][str(volume().id)]
+    cause = Cause("service_principal", "node:node-a", volume_row["org"])
+    told = decide_progress("restore", row, "node-a", Progress(status), cause, volume_row)
+    assert isinstance(told, Append)
+    world.append([told])
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_nothing_that_uses_a_volume_is_placed_while_a_restore_fills_it(world: World, read_only: bool) -> None:
+    world.commit(volume(), app(db=process(volumes=(VolumeUse("data", "/data", read_only=read_only),))))
+    world.append([restore(world)])
+    actions = world.run_pass()
+    assert (actions.allocate, actions.place_volume) == ((), ())
+    assert [(each.reason, each.message) for each in actions.unschedulable] == [
+        ("volume_in_use", f"volume {volume().id} is being filled by restore w-1")
+    ]
+    tell(world, "running")
+    assert len(world.run_pass()) == 0
+    tell(world, "succeeded")
+    (fresh,) = world.run_pass().allocate
+    assert fresh.node_id == "node-a", "where its data is"
+    assert world.log.claims.get(("volume_writer", str(volume().id))) == (None if read_only else fresh.instance_id)
+
+
+def test_a_pass_that_did_not_know_of_the_restore_does_not_get_through(world: World) -> None:
+    world.commit(volume(), app(db=process(volumes=USE)))
+    late = appends(world.decide(), world.snapshot.event_id, "")
+    world.append([restore(world)])
+    conflict = world.try_append(late)
+    assert conflict is not None and conflict.subject == f"volume_writer:{volume().id}"
+
+
+def test_a_restore_that_comes_after_the_pass_is_refused(world: World) -> None:
+    world.commit(volume(), app(db=process(volumes=USE)))
+    asked = restore(world)
+    world.run_pass()
+    assert world.try_append([asked]) is not None

@@ -2,7 +2,8 @@
 
 People and the controller's own loops ask, for volumes of their organisation; a node only tells. Of one volume one
 snapshot is at work at a time, of one snapshot one backup, into one volume one restore: the claim is taken with the
-event, and freed when the work is over. What cannot be is refused before it is queued.
+event, and freed when the work is over. What cannot be is refused before it is queued. Whoever records a restore takes
+the scheduler's fence with it, as for an act (`reconciler.handlers.acts`): no pass that did not know of it gets through.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 from kit.canonical import digest
 from kit.errors import Refusal
-from reconciler.core.commands import Append, Claim, Conflict
+from reconciler.core.claims import as_claims
+from reconciler.core.commands import Append, Conflict
 from reconciler.core.copies import WORKS, Work
 from reconciler.core.events import Cause, NewEvent
 
@@ -115,7 +117,7 @@ def _asked(
         cause=cause,
         events=(NewEvent(work.kind, work_id, f"{work.kind}.created", payload),),
         expected={(work.kind, work_id): 0, **expected},
-        take=(Claim(work.kind, payload[work.one_per], work_id),),
+        take=as_claims(work.claims(payload)),
     )
 
 

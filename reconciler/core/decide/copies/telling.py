@@ -11,7 +11,8 @@ from typing import Any
 
 from kit.canonical import digest
 from kit.errors import Refusal
-from reconciler.core.commands import Append, Claim
+from reconciler.core.claims import as_claims
+from reconciler.core.commands import Append
 from reconciler.core.copies import OVER, REASONS, WORKS, Work
 from reconciler.core.events import Cause, NewEvent
 from reconciler.core.lifecycles import BACKUP, allowed
@@ -85,7 +86,7 @@ def _told(work: Work, row: Doc, progress: Progress, cause: Cause, volume: Doc | 
         cause=cause,
         events=tuple(events),
         expected=expected,
-        free=(Claim(work.kind, row[work.one_per], work_id),) if status in OVER else (),
+        free=as_claims(work.claims(row)) if status in OVER else (),
     )
 
 

@@ -24,6 +24,7 @@ from reconciler.core.commands import (
     RetainResource,
 )
 from reconciler.core.decide.git import resources, rollouts, steps
+from reconciler.core.decide.git.owned import told_as_it_is
 from reconciler.core.decide.git.state import GitState
 from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.findings import Finding, ordered
@@ -40,6 +41,7 @@ def decide_revision(
         return Refused(illegal)
     if refused := _refused([*_findings(state, revision, commands)]):
         return refused
+    revision = told_as_it_is(state, revision, commands)
     removed = [str(command.resource_id) for command in commands if isinstance(command, RemoveResource)]
     declared = [command for command in commands if isinstance(command, DeclareResource)]
     rolled = rollouts.rolled_apps(state, declared, removed)
