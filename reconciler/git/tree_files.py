@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kit.heap import keep_aside
 from reconciler.core.cross_checks import RESOURCES_MAX, too_many_resources
 from reconciler.core.declared import ManifestFile, Scope
 from reconciler.core.findings import Finding
@@ -32,7 +31,6 @@ TREE_CHARS_MAX = 64 << 20
 PARSED_BYTES_MAX = 8 << 20
 """Of the files whose nodes are kept; nodes take some 25 times as much."""
 TREES_KEPT = 2
-LARGE_FILES = 1_000
 Key = tuple[str, str]
 """Path and blob."""
 
@@ -109,8 +107,6 @@ class TreeFiles:
             return TreeDelta(findings=(beyond.finding,), parsed=self._count, unusable=True)
         now, files = found
         self._keep(commit, now)
-        if self._count > LARGE_FILES:
-            keep_aside()
         findings = (*listing.findings, *now.context.findings(state.used for state in now.states.values()))
         removed = tuple(path for path in known.states if path not in now.states) if known else ()
         return TreeDelta(base if known else "", removed, tuple(files), findings, self._count)

@@ -20,6 +20,7 @@ from pathlib import Path
 import pygit2
 
 from kit.clock import SystemClock
+from kit.pauses import keep_short
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.clone import BareClone
@@ -169,6 +170,7 @@ def own_peak_mib() -> float:
 @contextlib.asynccontextmanager
 async def running(folder: Path, repository: Path) -> AsyncIterator[Parts]:
     """The projector runs by itself; `GitSync.step` is called by whoever measures."""
+    keep_short()
     clock, rng = SystemClock(), random.Random(1)
     async with opened_store(StoreSettings(state_dir=folder)) as store:
         handlers = Handlers(store.log, store.views, UlidIds(), clock)
