@@ -1,4 +1,4 @@
-"""What stops the whole process stays short, however much is in memory. Each in a process of its own, as it is for ever."""
+"""What stops the whole process stays short, however much is in memory. Each in a process of its own: it is for ever."""
 
 from __future__ import annotations
 
