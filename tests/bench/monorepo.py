@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import resource
 import statistics
 import subprocess
 import time
@@ -154,8 +153,13 @@ class Parts:
 
     def reader_peak_mib(self) -> float:
         """Of the reading process."""
-        child = Path(f"/proc/{self.sync.reading.pid}/status").read_text()
-        return int(child.partition("VmHWM:")[2].split()[0]) / 1024
+        assert self.sync.reading.pid
+        return peak_mib(self.sync.reading.pid)
+
+    async def held(self) -> int:
+        """How many apps are held back."""
+        row = await self.store.views.get("sources", self.sync.source.source_id) or {}
+        return len(row.get("held_back") or {})
 
 
 def p95_ms(seconds: Sequence[float]) -> float:
@@ -164,7 +168,12 @@ def p95_ms(seconds: Sequence[float]) -> float:
 
 def own_peak_mib() -> float:
     """Of this process, with everything that it has imported."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib("self")
+
+
+def peak_mib(pid: int | str) -> float:
+    """As the kernel counts it for the program; what getrusage says of a process has that in it which started it."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @contextlib.asynccontextmanager
