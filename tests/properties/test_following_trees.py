@@ -131,7 +131,7 @@ def test_the_work_follows_the_change() -> None:
         assert listing.changes and len(listing.changes.added) == len(listing.changes.removed) == 1
     assert stored.reads == 50 * 3
     assert [each.code for each in listing.findings] == ["symbolic_link"]
-    assert len(walk._known) < 1_000 + 50
+    assert len(walk._known) < 30
 
 
 def test_a_finding_keeps_its_path() -> None:
