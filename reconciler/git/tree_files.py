@@ -23,7 +23,8 @@ from reconciler.core.language.resolve import resolve_file
 from reconciler.core.language.variables import Use
 from reconciler.core.yaml_reader import FILE_BYTES_MAX, file_too_large
 from reconciler.git.objects import Objects, ObjectTooLarge
-from reconciler.git.tree_walk import Changes, Key, Listing, TreeWalk
+from reconciler.git.tree_folders import Changes, Key
+from reconciler.git.tree_walk import Listing, TreeWalk
 
 TREE_MANIFEST_BYTES_MAX = 32 << 20
 """Of all manifests of a source together; parsing takes two or three seconds per MiB."""

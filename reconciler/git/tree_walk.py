@@ -8,8 +8,6 @@ dozen objects that describe a billion paths stay a dozen reads and end at the bo
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,46 +15,22 @@ from types import MappingProxyType
 
 from reconciler.core.findings import Finding
 from reconciler.git.objects import Objects, ObjectTooLarge
-from reconciler.git.tree_entries import (
-    Entry,
-    entry_of,
-    findings_of,
-    is_folder,
-    is_manifest,
-    names_differ,
-    readable,
-    rows_of,
+from reconciler.git.tree_entries import entry_of, findings_of, is_folder, names_differ, rows_of
+from reconciler.git.tree_folders import (
+    Changes,
+    Folder,
+    Key,
+    changes_between,
+    files_below,
+    findings_below,
+    joined,
+    rows_in,
+    visible_name,
 )
 
 DEPTH_MAX = 8
 ENTRIES_MAX = 60_000
 """Files and folders: 10,000 apps with a folder and a few files each."""
-ROWS_KEPT = 8
-Key = tuple[str, str]
-"""Path and blob."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Folder:
-    """A tree object, `raw` as it is stored, and all below: `folders` by their rows in it. `entries`: how many, with
-    those below; `depth`: of folders below. `findings`: of its own entries, by name. `findings_below`: there are some
-    here or below. `name_twice`: here or below."""
-
-    raw: bytes
-    folders: Mapping[bytes, Folder]
-    entries: int
-    depth: int
-    findings: tuple[Finding, ...]
-    findings_below: bool
-    name_twice: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """From one listing to another. A path that is in both has another content."""
-
-    removed: frozenset[Key]
-    added: frozenset[Key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +46,7 @@ class Listing:
     @property
     def files(self) -> tuple[Key, ...]:
         """All manifests, by full path."""
-        return tuple(_files(self.root, self.prefix)) if self.root else ()
+        return tuple(files_below(self.root, self.prefix)) if self.root else ()
 
 
 _NO_FOLDERS: Mapping[bytes, Folder] = MappingProxyType({})
@@ -105,8 +79,8 @@ class TreeWalk:
         except WalkRefused as refused:
             # Which bound is met first depends on the order, and the order on the base.
             return self.list(tree, parts) if base else Listing(findings=(refused.finding,))
-        findings = tuple(_findings(root, prefix))
-        return Listing(root, prefix, findings, _changes(base.root, root, prefix) if base and base.root else None)
+        findings = tuple(findings_below(root, prefix))
+        return Listing(root, prefix, findings, changes_between(base.root, root, prefix) if base and base.root else None)
 
     def blob(self, tree: str, path: str) -> str | None:
         """The id of the regular file at a full path, None where there is none."""
@@ -141,8 +115,8 @@ class TreeWalk:
         _bound_entries(len(rows), path)
         total, folders = len(rows), dict[bytes, Folder]()
         for row, name in _folder_rows(rows):
-            folders[row] = below = self._folder(entry_of(row).object_id, None, _joined(path, name), depth + 1)
-            total += below.entries
+            folders[row] = found = self._folder(entry_of(row).object_id, None, joined(path, name), depth + 1)
+            total += found.entries
             _bound_entries(total, path)
         below = folders.values()
         findings = tuple(findings_of(map(entry_of, rows)))
@@ -159,7 +133,7 @@ class TreeWalk:
     def _onto(self, like: Folder, raw: bytes, path: str, depth: int) -> Folder | None:
         """By the rows that `like` does not have. None when there is anything to say about an entry of either, or the
         deepest folder has to be looked for."""
-        before, after = _rows(like), frozenset(rows_of(raw))
+        before, after = rows_in(like), frozenset(rows_of(raw))
         new = {row: entry_of(row) for row in after - before}
         if like.findings or not names_differ(raw) or any(findings_of(new.values())):
             return None
@@ -169,16 +143,16 @@ class TreeWalk:
         come = []
         for row, name in _folder_rows(new):
             former = like.folders.get(gone.get(new[row].name, b""))
-            folders[row] = below = self._folder(new[row].object_id, former, _joined(path, name), depth + 1)
+            folders[row] = below = self._folder(new[row].object_id, former, joined(path, name), depth + 1)
             come.append(below)
         deepest, left_depth = (max((each.depth + 1 for each in some), default=0) for some in (come, left))
         if deepest < left_depth == like.depth:
             return None
         total = like.entries - len(gone) + len(new) + _entries(come) - _entries(left)
         _bound_entries(total, path)
-        findings_below = any(each.findings_below for each in (folders.values() if like.findings_below else come))
+        unclean = any(each.findings_below for each in (folders.values() if like.findings_below else come))
         name_twice = any(each.name_twice for each in (folders.values() if like.name_twice else come))
-        return Folder(raw, folders or _NO_FOLDERS, total, max(like.depth, deepest), (), findings_below, name_twice)
+        return Folder(raw, folders or _NO_FOLDERS, total, max(like.depth, deepest), (), unclean, name_twice)
 
     def _read(self, tree: str, path: str) -> bytes:
         try:
@@ -189,11 +163,6 @@ class TreeWalk:
             ) from None
 
 
-@functools.lru_cache(maxsize=ROWS_KEPT)
-def _rows(folder: Folder) -> frozenset[bytes]:
-    return frozenset(rows_of(folder.raw))
-
-
 def _entries(folders: Iterable[Folder]) -> int:
     return sum(each.entries for each in folders)
 
@@ -201,69 +170,8 @@ def _entries(folders: Iterable[Folder]) -> int:
 def _folder_rows(rows: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
     """Those of folders that are looked into, with their names."""
     for row in rows:
-        if is_folder(row) and (name := _visible(entry_of(row))):
+        if is_folder(row) and (name := visible_name(entry_of(row))):
             yield row, name
-
-
-def _visible(entry: Entry) -> str:
-    name = readable(entry.name)
-    return "" if name is None or name.startswith(".") else name
-
-
-def _files(folder: Folder, path: str) -> Iterator[Key]:
-    for row in rows_of(folder.raw):
-        yield from _files_of(folder, row, path)
-
-
-def _files_of(folder: Folder, row: bytes, path: str) -> Iterator[Key]:
-    """Of one entry of the folder: the manifest that it is, or all below."""
-    entry = entry_of(row)
-    name = _visible(entry)
-    if row in folder.folders:
-        yield from _files(folder.folders[row], _joined(path, name))
-    elif name and entry.is_file and is_manifest(name):
-        yield _joined(path, name), entry.object_id
-
-
-def _findings(folder: Folder, path: str) -> Iterator[Finding]:
-    """Of it and all below, with full paths."""
-    if not folder.findings_below:
-        return
-    for each in folder.findings:
-        yield dataclasses.replace(each, path=_joined(path, each.path))
-    for row, below in folder.folders.items():
-        yield from _findings(below, _joined(path, _visible(entry_of(row))))
-
-
-def _changes(before: Folder, after: Folder, path: str) -> Changes | None:
-    """None where a name is there twice: paths do not tell files apart then."""
-    if before.name_twice or after.name_twice:
-        return None
-    removed, added = set[Key](), set[Key]()
-    _differ(before, after, path, removed, added)
-    return Changes(frozenset(removed - added), frozenset(added - removed))
-
-
-def _differ(before: Folder, after: Folder, path: str, removed: set[Key], added: set[Key]) -> None:
-    if before is after:
-        return
-    old, new = _rows(before) - _rows(after), _rows(after) - _rows(before)
-    was = {entry_of(row).name: row for row in old if row in before.folders}
-    for row in new:
-        former = was.pop(entry_of(row).name, None) if row in after.folders else None
-        if former is None:
-            added.update(_files_of(after, row, path))
-        else:
-            inside = _joined(path, _visible(entry_of(row)))
-            _differ(before.folders[former], after.folders[row], inside, removed, added)
-    left = {*was.values()}
-    for row in old:
-        if row not in before.folders or row in left:
-            removed.update(_files_of(before, row, path))
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
 
 
 def _bound_entries(total: int, path: str) -> None:

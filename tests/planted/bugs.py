@@ -508,7 +508,7 @@ BUGS = (
     Bug(
         "scale",
         "a folder that only differs from the one before counts as removed, with all of its files",
-        "reconciler/git/tree_walk.py",
+        "reconciler/git/tree_folders.py",
         "if row not in before.folders or row in left:",
         "if True:",
         f"{TREES}::test_the_work_follows_the_change",

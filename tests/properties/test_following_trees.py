@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from reconciler.core.findings import Finding
 from reconciler.git import tree_walk
-from reconciler.git.tree_walk import Changes, Listing, TreeWalk
+from reconciler.git.tree_folders import Changes
+from reconciler.git.tree_walk import Listing, TreeWalk
 
 Tree = tuple[tuple[bytes, bytes, "bytes | Tree"], ...]
 """Mode, name, content: in any order, with any name twice."""

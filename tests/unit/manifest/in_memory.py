@@ -43,7 +43,7 @@ class Commits:
                 rows[name] = (_FILE, self._stored(content))
         rows |= {name: (_FOLDER, self._tree(each)) for name, each in below.items()}
         entries = [mode + b" " + name.encode() + b"\0" + bytes.fromhex(oid) for name, (mode, oid) in rows.items()]
-        return self._stored(b"".join(sorted(entries, key=lambda entry: entry.partition(b" ")[2])))
+        return self._stored(b"".join(sorted(entries)))
 
     def _stored(self, content: bytes) -> str:
         object_id = hashlib.sha1(content, usedforsecurity=False).hexdigest()
