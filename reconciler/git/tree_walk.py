@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from reconciler.core.findings import Finding
 from reconciler.git.objects import Objects, ObjectTooLarge
-from reconciler.git.tree_entries import entry_of, findings_of, is_folder, names_differ, rows_of
+from reconciler.git.tree_entries import entry_of, findings_of, is_folder, names_differ, parse_tree, rows_of
 from reconciler.git.tree_folders import (
     Changes,
     Folder,
@@ -87,7 +87,7 @@ class TreeWalk:
         *parts, name = path.split("/")
         folder = self._descend(tree, tuple(parts))
         entries = parse_tree(self._read(folder, path)) if folder else ()
-        return next((each.object_id for each in entries if each.name == name.encode() and each.mode in _REGULAR), None)
+        return next((each.object_id for each in entries if each.name == name.encode() and each.is_file), None)
 
     def _descend(self, tree: str, parts: tuple[str, ...]) -> str | None:
         for part in parts:
