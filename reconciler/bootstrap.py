@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from kit import logs
+from kit import logs, pauses
 from kit.backoff import Backoff
 from kit.clock import Clock, SystemClock
 from kit.errors import Bug, Transient
@@ -58,6 +58,7 @@ _log = logs.get("controller")
 
 async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
     """Until `stop` is set. Raises `Refusal` or `Transient` when it cannot start."""
+    pauses.keep_short()
     with _disk_full_is_transient(settings.state):
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with state_lock(settings.state):

@@ -23,7 +23,8 @@ from reconciler.core.language.documents import ParsedFile, parse_file
 from reconciler.core.manifest import read_files
 from reconciler.core.yaml_reader import FILE_BYTES_MAX, file_too_large
 from reconciler.git.objects import ObjectStore
-from reconciler.git.tree_walk import DEPTH_MAX, ENTRIES_MAX, is_manifest
+from reconciler.git.tree_entries import is_manifest
+from reconciler.git.tree_walk import DEPTH_MAX, ENTRIES_MAX
 from reconciler.vault import resolve_offline
 
 

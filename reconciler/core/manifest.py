@@ -29,7 +29,7 @@ def read_files(
     outlines = {path: outline(file) for path, file in parsed.items()}
     context = Context(outlines, Memory())
     resolved = [resolve_file(file, outlines[path], context, scope) for path, file in parsed.items()]
-    findings = list(context.findings(each.used for each in resolved))
+    findings = list(context.findings(frozenset().union(*(each.used for each in resolved))))
     return [settle(each.file, resolve) for each in resolved], findings
 
 

@@ -106,7 +106,7 @@ def plan(
     steps = _in_order(declared, gone, before, head.resources)
     warnings = [
         *(retained_warning(step.resource_id, step.origin) for step in steps if step.verb == "retain"),
-        *renamings(before, head.resources, (step.resource_id for step in gone)),
+        *renamings(old, new, (step.resource_id for step in gone)),
         *announced(head.resources[step.resource_id] for step in declared),
     ]
     return Plan(

@@ -25,7 +25,8 @@ def same_meaning(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
 def renamings(
     before: Mapping[ResourceId, Resource], after: Mapping[ResourceId, Resource], gone: Iterable[ResourceId]
 ) -> Iterator[Finding]:
-    """`gone`: what the plan takes away or retains. Warnings, at the new name."""
+    """`gone`: what the plan takes away or retains. `before`, `after`: at least all that differs. Warnings, at the new
+    name."""
     new = [resource for identity, resource in sorted(after.items()) if identity not in before]
     by_kind: dict[str, list[Resource]] = {}
     for resource in new:

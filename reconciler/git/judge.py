@@ -81,7 +81,8 @@ def judge(
     accepted = _accepts_rewrite(source, head)
     if base and not accepted and not (readable and objects.descends(head, base)):
         return Judged(info, base, None, (_rewritten(source, head, base),))
-    if elsewhere := [row for row in rows if not str(row["resource_id"]).startswith(f"{source.org}/{source.project}/")]:
+    here = f"{source.org}/{source.project}/"
+    if elsewhere := [row for row in rows if not row["resource_id"].startswith(here)]:
         return Judged(info, base, None, (_bound_elsewhere(source, elsewhere),))
     asked = base if readable else ""
     if since is not None and (not since or objects.has(since)):
@@ -150,7 +151,8 @@ def _accepts_rewrite(source: Source, head: str) -> bool:
 
 def rows_of(source: Source, resources: Mapping[str, Row]) -> list[Row]:
     """Of the view `resources`, what the source declared."""
-    return [row for row in resources.values() if (row.get("origin") or {}).get("source_id") == source.source_id]
+    source_id = source.source_id
+    return [row for row in resources.values() if (origin := row.get("origin")) and origin.get("source_id") == source_id]
 
 
 def is_rebound(source: Source, row: Row) -> bool:

@@ -112,7 +112,7 @@ class ObjectStore:
         return self._read(commit, ObjectType.COMMIT, COMMIT_BYTES_MAX)
 
     def tree(self, object_id: str) -> bytes:
-        """A tree object as it is stored: see `tree_walk.parse_tree`."""
+        """A tree object as it is stored: see `tree_entries.parse_tree`."""
         return self._read(object_id, ObjectType.TREE, TREE_BYTES_MAX)
 
     def blob(self, object_id: str, bound_bytes: int) -> bytes:

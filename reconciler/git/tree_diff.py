@@ -11,7 +11,7 @@ import functools
 from collections.abc import Container, Iterator
 
 from reconciler.git.objects import Objects, ObjectTooLarge
-from reconciler.git.tree_walk import parse_tree
+from reconciler.git.tree_entries import parse_tree
 
 PATHS_MAX = 20_000
 DEPTH_MAX = 64

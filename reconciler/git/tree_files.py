@@ -8,11 +8,11 @@ which are large, only up to a bound, and a file beyond it is parsed again when s
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from kit.heap import keep_aside
 from reconciler.core.cross_checks import RESOURCES_MAX, too_many_resources
 from reconciler.core.declared import ManifestFile, Scope
 from reconciler.core.findings import Finding
@@ -23,7 +23,8 @@ from reconciler.core.language.resolve import resolve_file
 from reconciler.core.language.variables import Use
 from reconciler.core.yaml_reader import FILE_BYTES_MAX, file_too_large
 from reconciler.git.objects import Objects, ObjectTooLarge
-from reconciler.git.tree_walk import TreeWalk
+from reconciler.git.tree_folders import Changes, Key
+from reconciler.git.tree_walk import Listing, TreeWalk
 
 TREE_MANIFEST_BYTES_MAX = 32 << 20
 """Of all manifests of a source together; parsing takes two or three seconds per MiB."""
@@ -32,9 +33,7 @@ TREE_CHARS_MAX = 64 << 20
 PARSED_BYTES_MAX = 8 << 20
 """Of the files whose nodes are kept; nodes take some 25 times as much."""
 TREES_KEPT = 2
-LARGE_FILES = 1_000
-Key = tuple[str, str]
-"""Path and blob."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +60,21 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A commit that was read. `keys`: of its files; `size_bytes`, `resources` and `chars`: of all of them together."""
+    """A commit that was read. `uses`: of each variable, in how many files; `size_bytes`, `resources` and `chars`: of
+    all files together."""
 
-    keys: frozenset[Key]
+    listing: Listing
     outlines: Mapping[str, Outline]
     context: Context
     states: Mapping[str, _State]
+    uses: Counter[Use]
     size_bytes: int
     resources: int
     chars: int
+
+
+_Read = tuple[_Known, list[ManifestFile], list[str]]
+"""What is known now, the files that differ from what was known before, the paths of those that are gone."""
 
 
 class _Beyond(Exception):
@@ -101,51 +106,46 @@ class TreeFiles:
         """`base`: a commit whose files the caller has; taken up when it was read here not long ago. `Transient` when an
         object cannot be read."""
         self._count = 0
-        listing = self._walk.list(self.objects.commit(commit).tree, self.parts)
         known = self._known.get(base)
+        listing = self._walk.list(self.objects.commit(commit).tree, self.parts, known.listing if known else None)
         try:
-            found = (self._onto(known, listing.files) if known else None) or self._anew(known, listing.files)
+            found = self._onto(known, listing, listing.changes) if known and listing.changes else None
+            now, files, removed = found or self._anew(known, listing)
         except _Beyond as beyond:
             return TreeDelta(findings=(beyond.finding,), parsed=self._count, unusable=True)
-        now, files = found
         self._keep(commit, now)
-        if self._count > LARGE_FILES:
-            keep_aside()
-        findings = (*listing.findings, *now.context.findings(state.used for state in now.states.values()))
-        removed = tuple(path for path in known.states if path not in now.states) if known else ()
-        return TreeDelta(base if known else "", removed, tuple(files), findings, self._count)
+        findings = (*listing.findings, *now.context.findings(now.uses))
+        return TreeDelta(base if known else "", tuple(removed), tuple(files), findings, self._count)
 
-    def _onto(self, known: _Known, listed: tuple[Key, ...]) -> tuple[_Known, list[ManifestFile]] | None:
+    def _onto(self, known: _Known, listing: Listing, changes: Changes) -> _Read | None:
         """Only the files that differ are looked at. None when other files may see one of them, or a bound is near."""
-        keys = frozenset(listed)
-        if len(known.outlines) != len(known.keys) or len({path for path, _ in keys}) != len(keys):
-            return None  # a folder with a name twice
-        old = [known.outlines[path] for path, _ in known.keys - keys]
-        new = [self._outline(key) for key in sorted(keys - known.keys)]
+        old = [known.outlines[path] for path, _ in changes.removed]
+        new = [self._outline(key) for key in sorted(changes.added)]
         if not all(each.is_plain for each in (*old, *new)):
             return None
         outlines, states = dict(known.outlines), dict(known.states)
         for each in old:
             del outlines[each.path], states[each.path]
         outlines.update((each.path, each) for each in new)
-        context = known.context.onto(outlines)
+        context = known.context.onto(old, new)
         size_bytes = known.size_bytes + _more(old, new, lambda each: each.size_bytes)
         resources = known.resources + _more(old, new, context.resources_of)
         if size_bytes > TREE_MANIFEST_BYTES_MAX or resources > RESOURCES_MAX:
             return None
         resolved = {each.path: self._resolve(each, context) for each in new}
         states.update((path, state) for path, (state, _) in resolved.items())
-        gone_chars = sum(known.states[each.path].chars for each in old)
-        chars = known.chars - gone_chars + sum(state.chars for state, _ in resolved.values())
+        gone, come = [known.states[each.path] for each in old], [state for state, _ in resolved.values()]
+        chars = known.chars + _more(gone, come, lambda each: each.chars)
         if chars > TREE_CHARS_MAX:
             return None
         self.before_file("")
-        now = _Known(keys, outlines, context, states, size_bytes, resources, chars)
-        return now, [file for _, file in resolved.values()]
+        uses = known.uses + _uses(come) - _uses(gone)
+        now = _Known(listing, outlines, context, states, uses, size_bytes, resources, chars)
+        return now, [file for _, file in resolved.values()], [each.path for each in old if each.path not in states]
 
-    def _anew(self, known: _Known | None, listed: tuple[Key, ...]) -> tuple[_Known, list[ManifestFile]]:
+    def _anew(self, known: _Known | None, listing: Listing) -> _Read:
         """All files are looked at; a file that was resolved from the same is not resolved again."""
-        outlines, size_bytes = self._outline_all(listed)
+        outlines, size_bytes = self._outline_all(listing.files)
         context = Context(outlines, self._memory)
         resources = context.resources()
         _bound_resources(resources)
@@ -163,7 +163,9 @@ class TreeFiles:
             if chars > TREE_CHARS_MAX:
                 raise _Beyond(_too_much_text(path))
         self.before_file("")
-        return _Known(frozenset(listed), outlines, context, states, size_bytes, resources, chars), files
+        removed = [path for path in before if path not in states]
+        uses = _uses(states.values())
+        return _Known(listing, outlines, context, states, uses, size_bytes, resources, chars), files, removed
 
     def _resolve(self, each: Outline, context: Context) -> tuple[_State, ManifestFile]:
         self.before_file(each.path)
@@ -216,8 +218,12 @@ class TreeFiles:
         return parse_file(content, path, blob)
 
 
-def _more(old: Iterable[Outline], new: Iterable[Outline], amount: Callable[[Outline], int]) -> int:
+def _more(old: Iterable[_T], new: Iterable[_T], amount: Callable[[_T], int]) -> int:
     return sum(map(amount, new)) - sum(map(amount, old))
+
+
+def _uses(states: Iterable[_State]) -> Counter[Use]:
+    return Counter(use for state in states for use in state.used)
 
 
 def _bound_resources(count: int) -> None:

@@ -13,13 +13,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
-from kit.heap import keep_aside
 from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.declared import ManifestFile, settle
 from reconciler.core.findings import Finding
 from reconciler.core.incremental import Joined, join
 from reconciler.core.secret_file import ResolveSecret
-from reconciler.git.tree_files import LARGE_FILES, TREES_KEPT, TreeDelta
+from reconciler.git.tree_files import TREES_KEPT, TreeDelta
 
 
 class Files(Protocol):
@@ -59,8 +58,6 @@ class TreeReader:
             if delta.unusable:
                 return assemble([], delta.findings)
             known = self._apply(delta, self._trees.get(delta.base))
-            if len(delta.files) > LARGE_FILES:
-                keep_aside()
         elif known.open:
             known = self._join(known.files, known.findings, known, known.open)
         self._trees[commit] = known

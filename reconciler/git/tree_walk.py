@@ -1,51 +1,55 @@
-"""The manifest files of a tree: a bounded walk over raw tree objects that trusts nothing in them.
+"""The manifest files of a tree, and how they differ from those of another: a bounded walk over raw tree objects.
 
-`tree_reader` calls `TreeWalk.list`. Regular files named *.yaml or *.yml are manifests; names that begin with a dot are
-left out (.github and the like). A tree is read once: what it holds is kept by its object id, so that the next commit
-reads only the trees on the way to its changes, and a dozen objects that describe a billion paths stay a dozen reads
-and end at the bound of entries.
-
-A tree object is a row of: mode in octal, space, name, NUL, 20 bytes of object id.
+`tree_files` calls `TreeWalk.list`. Names that begin with a dot are left out (.github and the like). What a tree holds
+is known by its object id for as long as some listing has it, and a folder that differs from the one before is made from
+that one: so the next commit reads only the trees on the way to its changes and looks at the entries that differ, and a
+dozen objects that describe a billion paths stay a dozen reads and end at the bound of entries.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import re
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
 
-from kit.errors import Transient
-from reconciler.core.findings import Finding, Severity
+from reconciler.core.findings import Finding
 from reconciler.git.objects import Objects, ObjectTooLarge
+from reconciler.git.tree_entries import entry_of, findings_of, is_folder, names_differ, parse_tree, rows_of
+from reconciler.git.tree_folders import (
+    Changes,
+    Folder,
+    Key,
+    changes_between,
+    files_below,
+    findings_below,
+    joined,
+    rows_in,
+    visible_name,
+)
 
 DEPTH_MAX = 8
 ENTRIES_MAX = 60_000
 """Files and folders: 10,000 apps with a folder and a few files each."""
-NAME_BYTES_MAX = 255
-KNOWN_TREES_MAX = 50_000
-_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\x00]+)\x00(.{20})", re.DOTALL)
-_REST_BYTES = len(b" \0") + 20
-_REGULAR = frozenset({0o100644, 0o100755, 0o100664})
-_FOLDER, _LINK, _SUBMODULE = 0o40000, 0o120000, 0o160000
-
-
-class Entry(NamedTuple):
-    mode: int
-    name: bytes
-    object_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Paths relative to the tree that was listed. `entries`: of it and all below; `depth`: of folders below."""
+    """`root`: the folder that was listed, at the path `prefix`; None when there is none that could be. `findings`: with
+    full paths. `changes`: from the listing that was given as the base; None when that cannot be said."""
 
-    files: tuple[tuple[str, str], ...] = ()  # path, blob id
+    root: Folder | None = None
+    prefix: str = ""
     findings: tuple[Finding, ...] = ()
-    entries: int = 0
-    depth: int = 0
+    changes: Changes | None = None
+
+    @property
+    def files(self) -> tuple[Key, ...]:
+        """All manifests, by full path."""
+        return tuple(files_below(self.root, self.prefix)) if self.root else ()
+
+
+_NO_FOLDERS: Mapping[bytes, Folder] = MappingProxyType({})
 
 
 class WalkRefused(Exception):
@@ -57,81 +61,98 @@ class WalkRefused(Exception):
 
 
 class TreeWalk:
-    """Remembers trees by id. Blocks on the disk; one thread at a time."""
+    """Knows the trees of all listings that somebody still has. Blocks on the disk; one thread at a time."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._known: dict[str, Listing] = {}
-        self._moved: dict[tuple[str, str], Listing] = {}  # tree, name: its listing as it is in the folder above
+        self._known: weakref.WeakValueDictionary[str, Folder] = weakref.WeakValueDictionary()
 
-    def list(self, tree: str, parts: tuple[str, ...]) -> Listing:
-        """The manifests below the folder `parts`, with full paths. Never raises for what the tree holds: a bound or a
-        missing folder is an error finding."""
+    def list(self, tree: str, parts: tuple[str, ...], base: Listing | None = None) -> Listing:
+        """The manifests below the folder `parts`. Never raises for what the tree holds: a bound or a missing folder is
+        an error finding. `base`: of another tree, at the same folder."""
         prefix = "/".join(parts)
         try:
             found = self._descend(tree, parts)
             if found is None:
                 return Listing(findings=(_path_missing(prefix),))
-            listing = self._listing(found, prefix, 0)
+            root = self._folder(found, base.root if base else None, prefix, 0)
         except WalkRefused as refused:
-            return Listing(findings=(refused.finding,))
-        if max(len(self._known), len(self._moved)) > KNOWN_TREES_MAX:
-            self._known.clear()
-            self._moved.clear()
-        return _below(listing, prefix)
+            # Which bound is met first depends on the order, and the order on the base.
+            return self.list(tree, parts) if base else Listing(findings=(refused.finding,))
+        findings = tuple(findings_below(root, prefix))
+        return Listing(root, prefix, findings, changes_between(base.root, root, prefix) if base and base.root else None)
 
     def blob(self, tree: str, path: str) -> str | None:
         """The id of the regular file at a full path, None where there is none."""
         *parts, name = path.split("/")
         folder = self._descend(tree, tuple(parts))
         entries = parse_tree(self._read(folder, path)) if folder else ()
-        return next((each.object_id for each in entries if each.name == name.encode() and each.mode in _REGULAR), None)
+        return next((each.object_id for each in entries if each.name == name.encode() and each.is_file), None)
 
     def _descend(self, tree: str, parts: tuple[str, ...]) -> str | None:
         for part in parts:
-            entries = parse_tree(self._read(tree, part))
-            here = next((each for each in entries if each.name == part.encode()), None)
-            if here is None or here.mode != _FOLDER:
+            rows = rows_of(self._read(tree, part))
+            here = next((row for row in rows if entry_of(row).name == part.encode()), b"")
+            if not is_folder(here):
                 return None
-            tree = here.object_id
+            tree = entry_of(here).object_id
         return tree
 
-    def _listing(self, tree: str, path: str, depth: int) -> Listing:
+    def _folder(self, tree: str, like: Folder | None, path: str, depth: int) -> Folder:
         if depth > DEPTH_MAX:
             raise _too_deep(path)
-        known = self._known.get(tree)
-        if known is None:
-            known = self._known[tree] = self._join(tree, path, depth)
-        if depth + known.depth > DEPTH_MAX:
+        folder = self._known.get(tree)
+        if folder is None:
+            raw = self._read(tree, path)
+            folder = (self._onto(like, raw, path, depth) if like else None) or self._anew(raw, path, depth)
+            self._known[tree] = folder
+        if depth + folder.depth > DEPTH_MAX:
             raise _too_deep(path)
-        return known
+        return folder
 
-    def _join(self, tree: str, path: str, depth: int) -> Listing:
-        entries = parse_tree(self._read(tree, path))
-        total = len(entries)
+    def _anew(self, raw: bytes, path: str, depth: int) -> Folder:
+        rows = rows_of(raw)
+        _bound_entries(len(rows), path)
+        total, folders = len(rows), dict[bytes, Folder]()
+        for row, name in _folder_rows(rows):
+            folders[row] = found = self._folder(entry_of(row).object_id, None, joined(path, name), depth + 1)
+            total += found.entries
+            _bound_entries(total, path)
+        below = folders.values()
+        findings = tuple(findings_of(map(entry_of, rows)))
+        return Folder(
+            raw,
+            folders or _NO_FOLDERS,
+            total,
+            max((each.depth + 1 for each in below), default=0),
+            findings,
+            bool(findings) or any(each.findings_below for each in below),
+            any(each.code == "name_twice" for each in findings) or any(each.name_twice for each in below),
+        )
+
+    def _onto(self, like: Folder, raw: bytes, path: str, depth: int) -> Folder | None:
+        """By the rows that `like` does not have. None when there is anything to say about an entry of either, or the
+        deepest folder has to be looked for."""
+        before, after = rows_in(like), frozenset(rows_of(raw))
+        new = {row: entry_of(row) for row in after - before}
+        if like.findings or not names_differ(raw) or any(findings_of(new.values())):
+            return None
+        gone = {entry_of(row).name: row for row in before - after}
+        folders = dict(like.folders)
+        left = [folders.pop(row) for row in gone.values() if row in folders]
+        come = []
+        for row, name in _folder_rows(new):
+            former = like.folders.get(gone.get(new[row].name, b""))
+            folders[row] = below = self._folder(new[row].object_id, former, joined(path, name), depth + 1)
+            come.append(below)
+        deepest, left_depth = (max((each.depth + 1 for each in some), default=0) for some in (come, left))
+        if deepest < left_depth == like.depth:
+            return None
+        total = like.entries - len(gone) + len(new) + _entries(come) - _entries(left)
         _bound_entries(total, path)
-        files: list[tuple[str, str]] = []
-        findings = [*_bad_names(entries)]
-        deepest = 0
-        for entry in entries:
-            name = _readable(entry.name)
-            if name is None or name.startswith("."):
-                continue
-            if entry.mode == _FOLDER:
-                below = self._listing(entry.object_id, f"{path}/{name}".lstrip("/"), depth + 1)
-                total += below.entries
-                _bound_entries(total, path)
-                deepest = max(deepest, below.depth + 1)
-                moved = self._moved.get((entry.object_id, name))
-                if moved is None:
-                    moved = self._moved[entry.object_id, name] = _below(below, name)
-                files.extend(moved.files)
-                findings.extend(moved.findings)
-            elif entry.mode in _REGULAR and is_manifest(name):
-                files.append((name, entry.object_id))
-            elif entry.mode not in _REGULAR:
-                findings.append(_special(entry, name))
-        return Listing(tuple(files), tuple(findings), total, deepest)
+        unclean = any(each.findings_below for each in (folders.values() if like.findings_below else come))
+        name_twice = any(each.name_twice for each in (folders.values() if like.name_twice else come))
+        return Folder(raw, folders or _NO_FOLDERS, total, max(like.depth, deepest), (), unclean, name_twice)
 
     def _read(self, tree: str, path: str) -> bytes:
         try:
@@ -142,73 +163,15 @@ class TreeWalk:
             ) from None
 
 
-def parse_tree(raw: bytes) -> list[Entry]:
-    found = _ENTRY.findall(raw)
-    if sum(len(mode) + len(name) for mode, name, _ in found) + _REST_BYTES * len(found) != len(raw):
-        raise Transient("read a Git tree", "the object is damaged", fix="run git fsck", code="source_unreadable")
-    return [Entry(int(mode, 8), name, object_id.hex()) for mode, name, object_id in found]
+def _entries(folders: Iterable[Folder]) -> int:
+    return sum(each.entries for each in folders)
 
 
-def is_manifest(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
-
-
-@functools.lru_cache(maxsize=KNOWN_TREES_MAX)
-def _readable(name: bytes) -> str | None:
-    """The name as text, unless something about it is wrong (then `_bad_names` says what)."""
-    if name in (b".", b"..") or name.lower() == b".git" or b"/" in name or len(name) > NAME_BYTES_MAX:
-        return None
-    try:
-        text = name.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if text.isprintable() else None
-
-
-def _bad_names(entries: Iterable[Entry]) -> Iterator[Finding]:
-    seen: set[bytes] = set()
-    for entry in entries:
-        if entry.name in seen:
-            shown = _shown(entry.name)
-            yield _entry_finding(shown, "name_twice", "the folder has two entries of this name", "error")
-        elif _readable(entry.name) is None:
-            hidden = entry.name not in (b".", b"..") and entry.name.lower() != b".git" and b"/" not in entry.name
-            harmless = hidden and entry.mode != _FOLDER and not entry.name.endswith((b".yaml", b".yml"))
-            severity: Severity = "warning" if harmless else "error"
-            message = "this is not a name that a manifest or folder may have"
-            yield _entry_finding(_shown(entry.name), "name_invalid", message, severity)
-        seen.add(entry.name)
-
-
-def _shown(name: bytes) -> str:
-    text = name[:NAME_BYTES_MAX].decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _special(entry: Entry, name: str) -> Finding:
-    """Neither a folder nor a regular file."""
-    if entry.mode == _LINK:
-        severity: Severity = "error" if is_manifest(name) else "warning"
-        return _entry_finding(name, "symbolic_link", "a symbolic link; links are never followed", severity)
-    if entry.mode == _SUBMODULE:
-        return _entry_finding(name, "submodule", "a submodule; submodules are never followed", "warning")
-    return _entry_finding(name, "mode_unknown", f"an entry of the unknown mode {entry.mode:o}", "error")
-
-
-def _entry_finding(name: str, code: str, message: str, severity: Severity) -> Finding:
-    fix = "rename or remove it" if code.startswith("name") else "put the file itself there, or remove it"
-    return Finding(name, 0, 0, "", code, message, fix, severity)
-
-
-def _below(listing: Listing, folder: str) -> Listing:
-    if not folder:
-        return listing
-    return Listing(
-        tuple((f"{folder}/{path}", blob) for path, blob in listing.files),
-        tuple(dataclasses.replace(each, path=f"{folder}/{each.path}") for each in listing.findings),
-        listing.entries,
-        listing.depth,
-    )
+def _folder_rows(rows: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Those of folders that are looked into, with their names."""
+    for row in rows:
+        if is_folder(row) and (name := visible_name(entry_of(row))):
+            yield row, name
 
 
 def _bound_entries(total: int, path: str) -> None:

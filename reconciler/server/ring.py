@@ -9,11 +9,12 @@ Events come in whole commands and leave in whole commands; `read` never cuts one
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from kit.codec import to_json
 from reconciler.core.events import Event
@@ -64,8 +65,8 @@ class _Index:
 
 def change_line(log_id: str, event: Event) -> bytes:
     """One line of the change stream; the same bytes for every reader."""
-    document = {"type": "change", "cursor": f"{log_id}.{event.event_id}", "event": to_json(event)}
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    document = {"type": "change", "cursor": f"{log_id}.{event.event_id}", "event": event}
+    return msgspec.json.encode(document, enc_hook=to_json) + b"\n"
 
 
 class Ring:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kit.heap import keep_aside
 from reconciler.core.events import Event
 from reconciler.core.folding import Folding
 from reconciler.core.projection import Doc, cares_about
@@ -90,8 +89,6 @@ class ViewMirror:
         kept = Kept(event_id, generation, dict(sorted(rows.items())))
         if size_bytes <= MIRROR_VIEW_BYTES_MAX:
             self._kept[name] = kept
-            if len(rows) > MIRROR_DECODE_ROWS:
-                keep_aside()
         return kept
 
 

@@ -16,7 +16,6 @@ from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient, TrueupError
-from kit.heap import keep_aside
 from kit.waiting import first_of
 from reconciler.core.commands import Append, Fence
 from reconciler.core.scheduler.actions import Actions
@@ -33,7 +32,6 @@ PASS_GAP_S = 0.1
 """Between two passes, so that a burst of reports is one pass and not a hundred."""
 
 VIEW_WAIT_S = 10.0
-LARGE_ROWS = 1_000
 
 _log = logs.get("scheduler")
 
@@ -98,8 +96,6 @@ class Scheduler:
     def _decide(self, views: ViewSnapshot, now_s: float) -> tuple[Snapshot, Actions]:
         """In a worker thread."""
         snapshot = read_snapshot(views.rows, views.event_id, self._memory)
-        if self._memory.fresh > LARGE_ROWS:
-            keep_aside()
         awaited = waiting(views.rows)
         times = self._times.observe(snapshot, now_s, awaited.revisions, awaited.free)
         return snapshot, schedule(snapshot, times, lambda: self._ids("i"), now_s)

@@ -7,7 +7,6 @@ it; `controller_peak_mib` is that process at its largest, when the commit is app
 from __future__ import annotations
 
 import asyncio
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from reconciler.core.revisions import Source
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
 from reconciler.vault import resolve_offline
-from tests.bench.monorepo import Monorepo, own_peak_mib, running
+from tests.bench.monorepo import Monorepo, own_peak_mib, peak_mib, running
 
 TITLE = "cold: the first commit of a repository with 10,000 apps, read, and applied"
 APPS = 10_000
@@ -38,13 +37,13 @@ async def run(progress: Callable[[str], None]) -> dict[str, Any]:
 def _read(path: Path, commit: str) -> dict[str, Any]:
     reading = ReadingProcess()
     bounded = BoundedSource(path, Source("main", "o", "p", str(path)), resolve_offline, reading)
-    before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before_mib = own_peak_mib()
     started = time.monotonic()
     found = bounded.reader.read(commit)
     seconds = time.monotonic() - started
     assert len(found.tree.resources) == APPS + 1, found.findings
-    child = Path(f"/proc/{reading.pid}/status").read_text()
-    child_mib = int(child.partition("VmHWM:")[2].split()[0]) / 1024
+    assert reading.pid
+    child_mib = peak_mib(reading.pid)
     bounded.close()
     return {
         "apps": APPS,

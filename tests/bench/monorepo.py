@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import resource
 import statistics
 import subprocess
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 import pygit2
 
 from kit.clock import SystemClock
+from kit.pauses import keep_short
 from reconciler.core.revisions import Source
 from reconciler.core.views import PROJECTIONS
 from reconciler.git.clone import BareClone
@@ -153,8 +153,13 @@ class Parts:
 
     def reader_peak_mib(self) -> float:
         """Of the reading process."""
-        child = Path(f"/proc/{self.sync.reading.process.pid}/status").read_text()
-        return int(child.partition("VmHWM:")[2].split()[0]) / 1024
+        assert self.sync.reading.process.pid
+        return peak_mib(self.sync.reading.process.pid)
+
+    async def held(self) -> int:
+        """How many apps are held back."""
+        row = await self.store.views.get("sources", self.sync.source.source_id) or {}
+        return len(row.get("held_back") or {})
 
 
 def p95_ms(seconds: Sequence[float]) -> float:
@@ -163,12 +168,18 @@ def p95_ms(seconds: Sequence[float]) -> float:
 
 def own_peak_mib() -> float:
     """Of this process, with everything that it has imported."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib("self")
+
+
+def peak_mib(pid: int | str) -> float:
+    """As the kernel counts it for the program; what getrusage says of a process has that in it which started it."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, repository: Path) -> AsyncIterator[Parts]:
     """The projector runs by itself; `GitSync.step` is called by whoever measures."""
+    keep_short()
     clock, rng = SystemClock(), random.Random(1)
     async with opened_store(StoreSettings(state_dir=folder)) as store:
         handlers = Handlers(store.log, store.views, UlidIds(), clock)

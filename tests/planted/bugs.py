@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 STORE = "tests/integration/store"
 MIRROR = "tests/properties/test_mirror_equals_views.py"
 JOINING = "tests/properties/test_joining.py"
+TREES = "tests/properties/test_following_trees.py"
 TASKS = "tests/integration/tasks"
 COPIED = "tests/attacks/test_copied_secrets.py"
 
@@ -498,6 +499,46 @@ BUGS = (
     ),
     Bug(
         "scale",
+        "a warning of a folder that did not change is forgotten",
+        "reconciler/git/tree_walk.py",
+        "(folders.values() if like.findings_below else come)",
+        "come",
+        f"{TREES}::test_what_is_easily_forgotten",
+    ),
+    Bug(
+        "scale",
+        "a folder that only differs from the one before counts as removed, with all of its files",
+        "reconciler/git/tree_folders.py",
+        "if row not in before.folders or row in left:",
+        "if True:",
+        f"{TREES}::test_the_work_follows_the_change",
+    ),
+    Bug(
+        "scale",
+        "the trees of every commit are remembered for ever",
+        "reconciler/git/tree_walk.py",
+        "self._known: weakref.WeakValueDictionary[str, Folder] = weakref.WeakValueDictionary()",
+        "self._known: dict[str, Folder] = {}",
+        f"{TREES}::test_the_work_follows_the_change",
+    ),
+    Bug(
+        "scale",
+        "the event loop waits 5 ms for its turn after each call into the kernel",
+        "kit/pauses.py",
+        "sys.setswitchinterval(TURN_S)",
+        "pass",
+        "tests/unit/kit/test_pauses.py::test_a_thread_that_computes_gives_its_turn_away_soon",
+    ),
+    Bug(
+        "scale",
+        "every collection looks at everything that is in memory",
+        "kit/pauses.py",
+        "            gc.freeze()",
+        "            pass",
+        "tests/unit/kit/test_pauses.py::test_what_is_there_to_stay_is_looked_at_once",
+    ),
+    Bug(
+        "scale",
         "a commit may declare fewer resources than a source",
         "reconciler/store/limits.py",
         "APPEND_COMMANDS_MAX = 40_960",
@@ -629,7 +670,7 @@ BUGS = (
         "sources",
         "another project is no reason to stop",
         "reconciler/git/judge.py",
-        'if not str(row["resource_id"]).startswith(f"{source.org}/{source.project}/")]',
+        'if not row["resource_id"].startswith(here)]',
         "if False]",
         "tests/integration/sources/test_bindings.py::test_another_project_is_refused_and_changes_nothing",
     ),

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.findings import Finding, nearest
@@ -58,14 +59,20 @@ class Context:
         self._defaults = {
             path.rpartition("/")[0]: each.defaults for path, each in outlines.items() if each.defaults is not None
         }
+        self._opaque = any(each.opaque for each in outlines.values())
+        self._environments = {name for each in outlines.values() for name in each.environments}
         self._chains: dict[str, Chain] = {}
+        self._chains_by_key: dict[_ChainKey, Chain] = {}
         self._twice: list[Finding] = []
         self._overlays = self._index()
+        self._declared = self._count(outlines.values() if self._overlays else ())
 
-    def onto(self, outlines: Mapping[str, Outline]) -> Context:
-        """Of a tree that differs in plain files only (`Outline.is_plain`): everybody inherits what they did here."""
+    def onto(self, gone: Iterable[Outline], new: Iterable[Outline]) -> Context:
+        """Of a tree that differs in these, all of them plain (`Outline.is_plain`): everybody inherits what they did
+        here."""
         other = copy.copy(self)
-        other._outlines = outlines
+        if self._overlays:
+            other._declared = self._declared + self._count(new) - self._count(gone)
         return other
 
     def chain(self, path: str) -> Chain:
@@ -107,12 +114,12 @@ class Context:
     def resources_of(self, of: Outline) -> int:
         return len(self.targets(of)) + of.others
 
-    def findings(self, used: Iterable[frozenset[Use]]) -> Iterator[Finding]:
-        """What is wrong between files. `used`: the variables that each file used."""
+    def findings(self, used: Container[Use]) -> Iterator[Finding]:
+        """What is wrong between files. `used`: the variables that any file used."""
         yield from self._twice
-        for chain in {chain.key: chain for chain in self._chains.values()}.values():
+        for chain in self._chains_by_key.values():
             yield from chain.findings()
-        if not any(each.opaque for each in self._outlines.values()):
+        if not self._opaque:
             yield from self._without_target()
             yield from self._unknown_environments()
         yield from self._unused(used)
@@ -123,7 +130,7 @@ class Context:
             above = self._chain_of(folder.rpartition("/")[0]) if folder else self._memory.chain(())
             own = self._defaults.get(folder)
             known = above if own is None else self._memory.chain((*above.files, own))
-            self._chains[folder] = known
+            self._chains[folder] = self._chains_by_key[known.key] = known
         return known
 
     def _read(self, of: Outline) -> tuple[list[Overlay], list[Finding]]:
@@ -152,20 +159,21 @@ class Context:
                     self._twice.append(finding_at(overlay.mark, overlay.path, "/target", "overlay_twice", message, fix))
         return found
 
+    def _count(self, outlines: Iterable[Outline]) -> Counter[Target]:
+        """How many declare each resource that an overlay may be for."""
+        return Counter(target for each in outlines for target in self.targets(each))
+
     def _without_target(self) -> Iterator[Finding]:
-        if not self._overlays:
-            return
-        known = {target for each in self._outlines.values() for target in self.targets(each)}
         for target, overlay in self._overlays.items():
-            if target not in known:
-                names = [each.short for each in known if each.kind == target.kind]
+            if target not in self._declared:
+                names = [each.short for each in self._declared if each.kind == target.kind]
                 near = nearest(target.short, names)
                 fix = f"did you mean {near}?" if near else "name a resource that a manifest declares, or remove it"
                 message = f"there is no {target.short} to lay this over"
                 yield finding_at(overlay.mark, overlay.path, "/target", "overlay_without_target", message, fix)
 
     def _unknown_environments(self) -> Iterator[Finding]:
-        known = {name for each in self._outlines.values() for name in each.environments}
+        known = self._environments
         for file in self._defaults.values():
             for env, mark in file.environments.items():
                 if env not in known:
@@ -175,16 +183,13 @@ class Context:
                     pointer = pointer_join("/spec/environments", env)
                     yield finding_at(mark, file.path, pointer, "environment_unknown", message, fix)
 
-    def _unused(self, used: Iterable[frozenset[Use]]) -> Iterator[Finding]:
-        if not self._defaults:
-            return
-        known = frozenset().union(*used)
+    def _unused(self, used: Container[Use]) -> Iterator[Finding]:
         for file in self._defaults.values():
             for env, section in file.sections.items() if not file.findings else ():
                 variables = get(section, "variables")
                 for entry in variables.entries if isinstance(variables, Table) else ():
                     mark = entry.value.mark
-                    if (file.path, mark.line, mark.column) not in known:
+                    if (file.path, mark.line, mark.column) not in used:
                         where = f" for {env}" if env != ALL else ""
                         message = f"nothing uses the variable '{entry.key}'{where} that is set here"
                         found = finding_at(entry.key_mark, file.path, "", "variable_unused", message, "remove it")

@@ -192,14 +192,11 @@ class Memory:
 
     def __init__(self) -> None:
         self.known: dict[str, dict[str, tuple[tuple[object, ...], Any]]] = {}
-        self.fresh = 0
-        """How many rows were read anew for the last picture."""
 
 
 def read_snapshot(rows: Rows, event_id: int, memory: Memory | None = None) -> Snapshot:
     """`rows`: of all `VIEWS`, from one transaction; `event_id` as that snapshot says."""
     memory = memory or Memory()
-    memory.fresh = 0
     resources = rows["resources"]
     unreadable: dict[str, str] = {}
     deployments = _remembered("deployment", rows["deployments"], _deployment, unreadable, memory)
@@ -264,7 +261,6 @@ def _remembered(
     fresh = _read({key: row for key, row in rows.items() if key not in same}, read, unreadable)
     found = {key: known[key][1] if key in same else fresh[key] for key in sorted(now) if key in same or key in fresh}
     memory.known[what] = {key: (now[key], value) for key, value in found.items()}
-    memory.fresh += len(fresh)
     return found
 
 

@@ -19,6 +19,7 @@ import msgspec
 import pygit2
 
 from kit.errors import TrueupError
+from kit.pauses import keep_short
 from reconciler.core.declared import Scope
 from reconciler.core.manifest import sealed_in
 from reconciler.core.model import ResourceId
@@ -122,6 +123,7 @@ ANSWERS: dict[str, Callable[[Child, wire.Ask], Iterator[wire.Answer]]] = {
 def main() -> int:
     limits = msgspec.json.decode(sys.argv[1], type=Limits)
     _bound(limits)
+    keep_short()
     child = Child(limits, int(sys.argv[2]))
     questions, answers = sys.stdin.buffer, _answers()
     while True:
