@@ -38,9 +38,9 @@ ALTER TABLE plain_events ALTER event_id ADD GENERATED ALWAYS AS IDENTITY, DROP C
 COLUMNS = """occurred_at, aggregate_type, aggregate_id, aggregate_seq, event_type, event_version, command_id,
 actor_type, actor_id, org_id, source_id, commit_id, path, line, correlation_id, causation_id, payload"""
 PLAIN = f"""INSERT INTO plain_events ({COLUMNS}) VALUES (now(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-$14, $15, $16::text::jsonb)"""
+$14, $15, $16::text::json)"""
 PLAIN_MANY = f"""INSERT INTO plain_events ({COLUMNS}) SELECT now(), t, i, s, e, v, c, a, b, o, r, m, p, l, x, y,
-z::jsonb FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::text[],
+z::json FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::text[],
 $8::text[], $9::text[],
 $10::text[], $11::text[], $12::text[], $13::int[], $14::text[], $15::bigint[], $16::text[])
 u (t, i, s, e, v, c, a, b, o, r, m, p, l, x, y, z)"""
