@@ -19,11 +19,11 @@ from kit import logs
 from reconciler.core.filters import keys
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
+from reconciler.server.connections import Connection, Doorman
 from reconciler.server.deps import Deps
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
-from reconciler.server.problems import Problem, problem_bytes
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
 from reconciler.server.routes import route_table
@@ -81,15 +81,10 @@ class HttpServer:
         self._host = host
         self._port = port
         self._listener: asyncio.Server | None = None
+        self._doorman = Doorman(self._limits)
         self._runner = web.AppRunner(
             app,
-            access_log=None,  # the guard writes it, without headers and queries
             handler_cancellation=True,  # a client that leaves frees its stream at once; writes are shielded
-            auto_decompress=False,  # nothing that is sent here is compressed, and a bomb would be
-            keepalive_timeout=self._limits.header_timeout_s,
-            max_line_size=self._limits.header_line_bytes_max,
-            max_field_size=self._limits.header_line_bytes_max,
-            lingering_time=1.0,
             shutdown_timeout=self._limits.drain_timeout_s,
         )
 
@@ -120,23 +115,4 @@ class HttpServer:
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None
-        if len(server.connections) >= self._limits.connections_max:
-            return _Full(self._limits.connections_max)
-        return server()
-
-
-class _Full(asyncio.Protocol):
-    """Says why, and closes. Cheaper than leaving the client to wait in the accept queue."""
-
-    def __init__(self, connections_max: int) -> None:
-        self._detail = f"{connections_max} connections are open, which is the bound"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        body = problem_bytes(Problem("unavailable", self._detail), "")
-        head = (
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-            f"Retry-After: 2\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        transport.write(head.encode() + body)
-        transport.close()
+        return Connection(server, self._doorman, self._limits)

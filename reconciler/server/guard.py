@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from aiohttp.typedefs import Middleware
 from kit import logs
 from kit.errors import TrueupError
 from reconciler.server.auth import Identity, allowed, check_authorization
+from reconciler.server.connections import made_request_id
 from reconciler.server.deps import Deps
 from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
 from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Handler, Route
@@ -44,7 +44,7 @@ class Guard:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started_s = self._deps.clock.now_s()
         request_id = request.headers.get("X-Request-Id", "")
-        request[REQUEST_ID] = request_id if _REQUEST_ID.fullmatch(request_id) else "req-" + secrets.token_hex(8)
+        request[REQUEST_ID] = request_id if _REQUEST_ID.fullmatch(request_id) else made_request_id()
         code = ""
         try:
             response = await self._dispatch(request, handler)
@@ -139,7 +139,7 @@ class Guard:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`: also for streams, whose header is sent long before the handler returns."""
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, ""))
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
 

@@ -17,10 +17,17 @@ class Limits:
     """From accept, or from the end of the last answer, to the end of the next header. It bounds idle keep-alive too:
     aiohttp has one timer for both. Agents beat every few seconds, so they keep their connection."""
     header_line_bytes_max: int = 8190
+    header_lines_max: int = 64
+    header_bytes_max: int = 32 << 10
+    """Of a header that is not complete yet, all lines together."""
+    linger_s: float = 1.0
+    """How long the rest of a body that nobody wants is still read, so that the client sees the answer."""
     handler_timeout_s: float = 30.0
     """For everything that is not a stream; its answer is then 504."""
     write_timeout_s: float = 30.0
     """For the client to take an ordinary answer."""
+    connections_per_address_max: int = 2048
+    """An address is an IPv4 one or an IPv6 /64. A site's agents may all come from one."""
     connections_max: int = 4096
     """Well below the 20,000 open files that a process may have."""
     drain_timeout_s: float = 10.0

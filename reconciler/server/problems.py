@@ -16,6 +16,7 @@ from kit.errors import Refusal, Transient, TrueupError
 STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_argument": 400,
     "document_invalid": 400,
+    "malformed_request": 400,
     "enrolment_invalid": 400,
     "unauthorized": 401,
     "forbidden": 403,
@@ -32,8 +33,10 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "idempotency_key_reuse": 409,
     "cursor_invalid": 410,
     "body_too_large": 413,
+    "expectation_failed": 417,
     "rate_limited": 429,
     "too_many_streams": 429,
+    "header_too_large": 431,
     "plan_busy": 503,
     "plan_timeout": 503,
     "unavailable": 503,

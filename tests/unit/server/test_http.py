@@ -137,7 +137,7 @@ async def test_a_client_that_drips_its_body_is_cut_off() -> None:
 async def test_an_oversized_header_is_refused() -> None:
     async with serving() as world:
         answer = await raw(world, f"GET /v1/status HTTP/1.1\r\nHost: x\r\nX-Big: {'y' * 20_000}\r\n\r\n")
-        assert b" 400 " in answer.split(b"\r\n")[0]
+        assert b" 431 " in answer.split(b"\r\n")[0]
 
 
 async def test_an_unauthorised_body_is_never_read() -> None:
