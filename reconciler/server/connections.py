@@ -24,7 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kit import logs
 from reconciler.server.limits import Limits
-from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes
+from reconciler.server.problems import Problem, problem_bytes
 
 _log = logs.get("http")
 
@@ -195,8 +195,7 @@ def _raw_answer(problem: Problem) -> bytes:
     """For a connection on which no request is at work."""
     request_id = made_request_id()
     body = problem_bytes(problem, request_id)
-    retry_after_s = RETRY_AFTER_S.get(problem.status)
-    retry = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
+    retry = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
     headers = {**_headers(request_id), **retry, "Connection": "close", "Content-Length": str(len(body))}
     lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -1,8 +1,8 @@
 """What happens around every handler: request id, authorisation, time limit, errors, access log.
 
-A middleware of `reconciler.server.app`. It decides in this order: who is asking (401), is there such a route (404,
-405: only told to those who are known), may they (403), then the handler. Whatever is raised becomes one
-problem+json. A route that is not in the route table does not exist, so nothing is open by omission.
+A middleware of `reconciler.server.app`. It decides in this order: who is asking (401), too often (429), is there
+such a route (404, 405: only told to those who are known), may they (403), then the handler. Whatever is raised becomes
+one problem+json. A route that is not in the route table does not exist, so nothing is open by omission.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from aiohttp.typedefs import Middleware
 from kit import logs
 from kit.errors import TrueupError
 from reconciler.server.auth import Identity, allowed, check_authorization
-from reconciler.server.connections import made_request_id
+from reconciler.server.connections import address_of, made_request_id
 from reconciler.server.deps import Deps
-from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
-from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Handler, Route
+from reconciler.server.problems import Problem, problem_bytes, problem_of
+from reconciler.server.rates import Rates
+from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _access = logs.get("http")
@@ -33,6 +34,7 @@ class Guard:
     def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route]) -> None:
         self._deps = deps
         self._routes = routes
+        self._rates = Rates(deps.limits)
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -82,11 +84,14 @@ class Guard:
         """The route that the caller may use. Sets the request's IDENTITY."""
         route = self._routes.get(request.match_info.route)
         if route is not None and ANONYMOUS in route.roles:
+            self._count("unproven", _address(request))
             return route
         identity = await self._identify(request, route)
         if identity is None:
+            self._count("unproven", _address(request))
             raise Problem("unauthorized", "a valid bearer token is needed", fix="`trueup token ROLE NAME` prints one")
         request[IDENTITY] = identity
+        self._count(route.budget if route else "request", str(identity))
         if request.match_info.http_exception is not None:
             raise request.match_info.http_exception
         if route is None or not allowed(identity, route.roles, request.match_info):
@@ -97,7 +102,11 @@ class Guard:
         header = request.headers.get("Authorization", "")
         if header or route is None or route.prove is None:
             return check_authorization(self._deps.token_key, header)
+        self._count(route.budget, _address(request))
         return await route.prove(request)
+
+    def _count(self, budget: Budget, caller: str) -> None:
+        self._rates.take(budget, caller, self._deps.clock.now_s())
 
     async def _call(self, request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
         """A client that leaves ends a read at once; a write goes on to its end, since half of it may have happened."""
@@ -137,6 +146,10 @@ class Guard:
         )
 
 
+def _address(request: web.Request) -> str:
+    return address_of(request.transport.get_extra_info("peername") if request.transport else None)
+
+
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`: also for streams, whose header is sent long before the handler returns."""
     response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, ""))
@@ -162,8 +175,8 @@ def _problem_of_http(request: web.Request, error: web.HTTPException) -> Problem:
 
 def _problem_response(request: web.Request, problem: Problem) -> web.Response:
     headers = {"Content-Type": "application/problem+json"}
-    if problem.status in RETRY_AFTER_S:
-        headers["Retry-After"] = str(RETRY_AFTER_S[problem.status])
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="trueup"'
     if problem.status == 405:

@@ -6,6 +6,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` requests at once, `per_s` in the long run."""
+
+    per_s: float
+    burst: int
+
+    def __post_init__(self) -> None:
+        assert self.per_s > 0
+        assert self.burst >= 1
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     body_bytes_max: int = 1 << 20
     """A report of 1,000 instances is about 400 KB; nothing that is sent here has a reason to be larger."""
@@ -36,6 +48,20 @@ class Limits:
     """Read-your-writes: how long a read waits for its projections."""
     page_rows_max: int = 1000
     page_rows: int = 200
+
+    request_rate: Rate = Rate(100, 1000)
+    """Of an identity: whatever has no budget of its own."""
+    agent_rate: Rate = Rate(20, 400)
+    """Of a node or an edge: enrolment, plans, reports, secrets. A start asks for one secret per instance."""
+    heartbeat_rate: Rate = Rate(5, 60)
+    stream_rate: Rate = Rate(50, 500)
+    """Of an identity: streams opened, and long polls, which come as often as there is something to tell."""
+    webhook_rate: Rate = Rate(50, 2000)
+    """Of an address before its signature is looked at, and of a source after it: a push may be a thousand hooks."""
+    unproven_rate: Rate = Rate(20, 400)
+    """Of an address: health probes and the description, and whatever shows no valid credentials."""
+    rate_callers_max: int = 20_000
+    """Callers that a budget remembers, about 200 bytes each."""
 
     streams_max: int = 2048
     streams_per_identity_max: int = 8

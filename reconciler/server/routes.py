@@ -19,6 +19,7 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stre
     operator: frozenset[Role] = frozenset({"operator"})
     node: frozenset[Role] = frozenset({"node"})
     edge: frozenset[Role] = frozenset({"edge"})
+    webhook: frozenset[Role] = frozenset({"webhook"})
     return [
         Route("GET", "/healthz", everybody, reads.healthz),
         Route("GET", "/readyz", everybody, reads.readyz),
@@ -31,10 +32,10 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stre
         Route("GET", "/v1/why", operator, reads.why),
         Route("GET", "/v1/plan", operator, reads.plan),
         Route("GET", "/v1/log", operator, reads.commits.log),
-        Route("GET", "/v1/stream", operator | node | edge, stream, streams=True),
+        Route("GET", "/v1/stream", operator | node | edge, stream, streams=True, budget="stream"),
         Route("POST", "/v1/sources/{source}/look", operator, sources.look),
         Route("POST", "/v1/sources/{source}/remove", operator, sources.remove),
-        Route("POST", "/v1/sources/{source}/webhook", frozenset({"webhook"}), sources.webhook, prove=sources.prove),
+        Route("POST", "/v1/sources/{source}/webhook", webhook, sources.webhook, prove=sources.prove, budget="webhook"),
         Route("POST", "/v1/nodes/{node}/drain", operator, acts.duty("draining")),
         Route("POST", "/v1/nodes/{node}/disable", operator, acts.duty("disabled")),
         Route("POST", "/v1/nodes/{node}/activate", operator, acts.duty("active")),
@@ -43,11 +44,11 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stre
         Route("POST", "/v1/holds", operator, acts.hold),
         Route("POST", "/v1/holds/end", operator, acts.release_hold),
         Route("POST", "/v1/instances/{instance}/stop", operator, acts.stop_instance),
-        Route("POST", "/v1/nodes/{node}/enrol", node, agents.enrol),
-        Route("POST", "/v1/nodes/{node}/heartbeat", node, agents.heartbeat),
-        Route("POST", "/v1/nodes/{node}/reports", node, agents.node_report),
-        Route("GET", "/v1/nodes/{node}/plan", node, agents.node_plan),
-        Route("GET", "/v1/nodes/{node}/instances/{instance}/secret", node, agents.secret),
-        Route("GET", "/v1/edges/{edge}/plan", edge, agents.route_plan),
-        Route("POST", "/v1/edges/{edge}/reports", edge, agents.edge_report),
+        Route("POST", "/v1/nodes/{node}/enrol", node, agents.enrol, budget="agent"),
+        Route("POST", "/v1/nodes/{node}/heartbeat", node, agents.heartbeat, budget="heartbeat"),
+        Route("POST", "/v1/nodes/{node}/reports", node, agents.node_report, budget="agent"),
+        Route("GET", "/v1/nodes/{node}/plan", node, agents.node_plan, budget="agent"),
+        Route("GET", "/v1/nodes/{node}/instances/{instance}/secret", node, agents.secret, budget="agent"),
+        Route("GET", "/v1/edges/{edge}/plan", edge, agents.route_plan, budget="agent"),
+        Route("POST", "/v1/edges/{edge}/reports", edge, agents.edge_report, budget="agent"),
     ]

@@ -16,6 +16,9 @@ IDENTITY = web.RequestKey("identity", Identity)
 """Who asks; set by the guard on every route but the anonymous ones."""
 REQUEST_ID = web.RequestKey("request_id", str)
 
+Budget = Literal["request", "agent", "heartbeat", "stream", "webhook", "unproven"]
+"""What a request counts against: see `reconciler.server.rates`."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -23,7 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Route:
     """`roles`: who may; nobody else. `path` parameters {node}, {edge} and {source} have to be the caller's own name,
     see `auth.PATH_NAME_OF_ROLE`. `streams`: the answer has no time limit of its own. `prove`: tells who asks when there
-    is no Authorization header; it raises a `Problem` when it cannot."""
+    is no Authorization header; it raises a `Problem` when it cannot. `budget`: the rate of its callers."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -31,3 +34,4 @@ class Route:
     handler: Handler
     streams: bool = False
     prove: Callable[[web.Request], Awaitable[Identity]] | None = None
+    budget: Budget = "request"
