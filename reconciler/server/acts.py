@@ -33,7 +33,7 @@ from reconciler.core.acts import (
 from reconciler.core.views import PROJECTIONS
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem
-from reconciler.server.requests import known_query, read_document
+from reconciler.server.requests import read_document
 from reconciler.server.table import IDENTITY, Handler
 
 _KEY = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -96,7 +96,6 @@ class Acts:
         return await self._do(request, asked, StopInstance(request.match_info["instance"]))
 
     async def _asked(self, request: web.Request, known: Collection[str], *, needed: Collection[str] = ()) -> Asked:
-        known_query(request, "wait")
         _waits(request)  # a misspelt one is refused before anything is done
         document = await read_document(request, self._deps.limits)
         if unknown := sorted(set(document) - {"reason", *known}):

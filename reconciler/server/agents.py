@@ -21,7 +21,7 @@ from reconciler.ports import ViewSnapshot
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem
 from reconciler.server.pulse import Pulse
-from reconciler.server.requests import known_query, query_int, read_document
+from reconciler.server.requests import query_int, read_document
 
 Document = TypeVar("Document", Enrolment, NodeReport, EdgeReport)
 _log = logs.get("agents")
@@ -86,7 +86,6 @@ class Agents:
         )
 
     async def _snapshot(self, request: web.Request, views: tuple[str, ...]) -> ViewSnapshot:
-        known_query(request, "min_event_id")
         wanted = query_int(request, "min_event_id", 0)
         if wanted:
             await self._deps.views.wait_for(wanted, views, self._deps.limits.view_wait_s)

@@ -21,6 +21,7 @@ from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.connections import Connection, Doorman
 from reconciler.server.deps import Deps
+from reconciler.server.description import Description
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
@@ -48,7 +49,8 @@ def build_app(deps: Deps) -> web.Application:
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
     sources = Sources(deps)
     reads, agents = Reads(deps, hub, pulse, sources.counts), Agents(deps, pulse)
-    table = route_table(reads, agents, Acts(deps), sources, stream)
+    description = Description()
+    table = description.routes = route_table(reads, agents, Acts(deps), sources, stream, description.serve)
     made: dict[web.AbstractRoute, Route] = {}
     app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)
     for route in table:

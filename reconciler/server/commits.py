@@ -10,7 +10,7 @@ from kit.codec import to_json
 from reconciler.core.history import ENTRIES_MAX, Wanted
 from reconciler.server.deps import Deps, ReadHistory
 from reconciler.server.problems import Problem
-from reconciler.server.requests import known_query, query_int, query_text, query_time
+from reconciler.server.requests import query_int, query_text, query_time
 
 ENTRIES = 20
 _COMMIT = re.compile(r"([0-9a-f]{7,64})?")
@@ -23,7 +23,6 @@ class Commits:
     async def log(self, request: web.Request) -> web.Response:
         """A page, newest first. `next` has the `from` (as start) and the `under` of the page after it, null when this
         was the last."""
-        known_query(request, "source", "from", "to", "path", "since", "until", "limit", "under", "min_event_id")
         read = self._source(query_text(request, "source"))
         if event_id := query_int(request, "min_event_id", 0):
             await self._deps.views.wait_for(event_id, ("revisions", "sources"), self._deps.limits.view_wait_s)

@@ -22,6 +22,7 @@ from reconciler.server.connections import address_of, made_request_id
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.rates import Rates
+from reconciler.server.requests import known_query
 from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -110,6 +111,8 @@ class Guard:
 
     async def _call(self, request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
         """A client that leaves ends a read at once; a write goes on to its end, since half of it may have happened."""
+        if route.query is not None:
+            known_query(request, route.query)
         if route.streams:
             return await handler(request)
         async with asyncio.timeout(self._deps.limits.handler_timeout_s):

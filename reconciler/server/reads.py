@@ -24,7 +24,7 @@ from reconciler.server.history import History
 from reconciler.server.hub import Hub
 from reconciler.server.problems import Problem
 from reconciler.server.pulse import Pulse
-from reconciler.server.requests import known_query, query_int
+from reconciler.server.requests import query_int
 from reconciler.server.sources import HookCounts
 from reconciler.server.status import status_document
 from reconciler.server.status_sources import Followed
@@ -78,7 +78,6 @@ class Reads:
 
     async def view(self, request: web.Request) -> web.Response:
         """Rows of a view by ascending key. `next` is the key to pass as `after`, null when this was the last page."""
-        known_query(request, "min_event_id", "after", "limit")
         view = _view_name(request)
         limit = query_int(request, "limit", self._deps.limits.page_rows_max, lowest=1, highest=10_000)
         snapshot = await self.snapshot(request, (view,))
@@ -96,7 +95,6 @@ class Reads:
         )
 
     async def view_row(self, request: web.Request) -> web.Response:
-        known_query(request, "min_event_id")
         view, key = _view_name(request), request.match_info["key"]
         await self._wait(request, (view,))
         event_id = (await self._deps.checkpoints())[view]  # before the row, which then is as new or newer
@@ -106,7 +104,6 @@ class Reads:
         return web.json_response({"view": view, "key": key, "event_id": event_id, "doc": doc})
 
     async def status(self, request: web.Request) -> web.Response:
-        known_query(request, "min_event_id")
         head = await self._deps.log.head()
         snapshot = await self.snapshot(request, VIEWS)
         checkpoints, quarantined = await asyncio.gather(self._deps.checkpoints(), self._deps.quarantined())
@@ -122,7 +119,6 @@ class Reads:
 
     async def why(self, request: web.Request) -> web.Response:
         """Why a resource, an instance, a node or a commit is as it is: see `reconciler.core.explain`."""
-        known_query(request, "resource", "min_event_id")
         subject = request.query.get("resource", "")
         if not 0 < len(subject) <= _SUBJECT_CHARS_MAX:
             raise Problem("invalid_argument", f"resource= is needed, with at most {_SUBJECT_CHARS_MAX} characters")
@@ -139,7 +135,6 @@ class Reads:
 
     async def plan(self, request: web.Request) -> web.Response:
         """What a commit would do if it were merged now: see `reconciler.planning`."""
-        known_query(request, "source", "base", "head")
         source, base, head = (request.query.get(name, "") for name in ("source", "base", "head"))
         plan = self._deps.plan.get(source)
         if plan is None:

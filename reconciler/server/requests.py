@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -88,13 +88,12 @@ def query_words(request: web.Request, name: str) -> tuple[str, ...]:
     return tuple(word for text in request.query.getall(name, []) for word in text.split(",") if word)
 
 
-def known_query(request: web.Request, *names: str) -> None:
-    """A misspelt filter would show everything and look like an answer."""
-    unknown = sorted(set(request.query) - set(names))
+def known_query(request: web.Request, known: Collection[str]) -> None:
+    """A misspelt filter would show everything and look like an answer. Called by the guard, for every route."""
+    unknown = sorted(set(request.query) - set(known))
     if unknown:
-        raise Problem(
-            "invalid_argument", f"unknown query parameter {unknown[0][:40]!r}", fix=f"known here: {', '.join(names)}"
-        )
+        fix = f"known here: {', '.join(sorted(known)) or 'none'}"
+        raise Problem("invalid_argument", f"unknown query parameter {unknown[0][:40]!r}", fix=fix)
 
 
 def _too_large(limits: Limits) -> Problem:

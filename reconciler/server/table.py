@@ -26,7 +26,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Route:
     """`roles`: who may; nobody else. `path` parameters {node}, {edge} and {source} have to be the caller's own name,
     see `auth.PATH_NAME_OF_ROLE`. `streams`: the answer has no time limit of its own. `prove`: tells who asks when there
-    is no Authorization header; it raises a `Problem` when it cannot. `budget`: the rate of its callers."""
+    is no Authorization header; it raises a `Problem` when it cannot. `budget`: the rate of its callers. `query`: the
+    parameters that it knows, any other is refused; None: nobody looks. `body`: it reads one."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -35,3 +36,5 @@ class Route:
     streams: bool = False
     prove: Callable[[web.Request], Awaitable[Identity]] | None = None
     budget: Budget = "request"
+    query: frozenset[str] | None = frozenset()
+    body: bool = False

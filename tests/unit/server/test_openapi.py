@@ -13,12 +13,15 @@ from ruamel.yaml import YAML
 
 from reconciler.core.views import PROJECTIONS
 from reconciler.server.app import ROUTES
+from reconciler.server.description import described_path, error_statuses
 from tests.unit.cli.story import Story
 from tests.unit.server.world import World, serving, token_of
 
 DOCUMENT: dict[str, Any] = json.loads(
     json.dumps(YAML(typ="safe").load((resources.files("schemas") / "openapi.yaml").read_text()))
 )
+
+MEDIA_TYPES = {"application/json", "application/problem+json", "application/x-ndjson"}
 
 
 async def test_it_names_every_route_with_its_roles_and_no_other() -> None:
@@ -30,6 +33,63 @@ async def test_it_names_every_route_with_its_roles_and_no_other() -> None:
     async with serving() as world:
         served = {(each.method, re.sub(r":[^}]*}", "}", each.path)): set(each.roles) for each in world.app[ROUTES]}
     assert described == served
+
+
+def parameters_of(operation: dict[str, Any], place: str) -> set[str]:
+    components = DOCUMENT["components"]["parameters"]
+    listed = [
+        components[each["$ref"].rsplit("/", 1)[1]] if "$ref" in each else each
+        for each in operation.get("parameters", ())
+    ]
+    return {each["name"] for each in listed if each["in"] == place}
+
+
+async def test_it_names_every_parameter_and_body_and_no_other() -> None:
+    async with serving() as world:
+        for route in world.app[ROUTES]:
+            operation = DOCUMENT["paths"][described_path(route)][route.method.lower()]
+            assert parameters_of(operation, "path") == set(re.findall(r"{(\w+)", route.path)), route.path
+            if route.query is not None:
+                assert parameters_of(operation, "query") == route.query, route.path
+            assert ("requestBody" in operation) == route.body, route.path
+            assert "default" in operation["responses"], f"{route.path}: how it fails is not said"
+
+
+async def test_it_is_served_whole_with_the_status_codes_of_every_operation() -> None:
+    async with serving() as world:
+        status, served, headers = await world.call("GET", "/openapi.json")
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(served)):
+            node: Any = served
+            for part in reference.removeprefix("#/").split("/"):
+                node = node[part]
+        for route in world.app[ROUTES]:
+            responses = served["paths"][described_path(route)][route.method.lower()]["responses"]
+            assert set(responses) == {success_of(responses), *map(str, error_statuses(route))}
+            for answer in responses.values():
+                answer = (
+                    served["components"]["responses"][answer["$ref"].rsplit("/", 1)[1]] if "$ref" in answer else answer
+                )
+                assert set(answer["content"]) <= {
+                    "application/json",
+                    "application/problem+json",
+                    "application/x-ndjson",
+                }
+
+
+def success_of(responses: dict[str, Any]) -> str:
+    (found,) = (status for status in responses if status.startswith("2"))
+    return found
+
+
+async def test_a_parameter_that_no_route_knows_is_refused_by_every_route() -> None:
+    async with serving() as world:
+        for route in (each for each in world.app[ROUTES] if each.query is not None):
+            role = min(route.roles)
+            path = re.sub(r"{(\w+)(:[^}]*)?}", "x", route.path)
+            _, problem, _ = await world.call(route.method, path + "?mispelt=1", token_of(role, "x"))
+            assert problem["code"] == "invalid_argument", route.path
+            assert "mispelt" in problem["detail"]
 
 
 def test_every_reference_leads_somewhere() -> None:

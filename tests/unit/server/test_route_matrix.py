@@ -28,6 +28,7 @@ ANY_STREAM = {"operator", "node-own", "node-other", "edge", "edge-other"}
 EXPECTED = {
     "GET /healthz": set(CALLERS),
     "GET /readyz": set(CALLERS),
+    "GET /openapi.json": set(CALLERS),
     "GET /v1/events": OPERATOR,
     "GET /v1/views/{view}": OPERATOR,
     "GET /v1/views/{view}/{key:.+}": OPERATOR,
