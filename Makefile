@@ -21,9 +21,10 @@ check: setup     ## formatting, lint, types, layers
 test: check      ## everything that CI runs, real guests and the demo included
 	@$(PY) -m pytest
 
-test-long: setup ## what is too long for every day: crashes by the hundred, long programs for the log, planted bugs
+test-long: setup ## what is too long for every day: crashes by the hundred, long programs for the log, thousands of odd requests, planted bugs
 	@TRUEUP_KILL_ROUNDS=100 $(PY) -m pytest --timeout=3600 tests/integration/store/test_durability.py
 	@TRUEUP_MACHINE_EXAMPLES=60 TRUEUP_MACHINE_STEPS=30 $(PY) -m pytest tests/machines
+	@TRUEUP_API_EXAMPLES=500 $(PY) -m pytest --timeout=3600 tests/integration/server/test_described.py
 	@$(PY) -m tests.planted
 
 planted: setup   ## plant known bugs into copies of the tree, and see each one caught: docs/PLANTED-BUGS.md

@@ -1,7 +1,7 @@
 """Structured logs on standard error: one JSON object a line, or readable lines on a terminal.
 
 `get("agent").info("vm started", instance_id=..., pid=...)`. Fields whose name says that they hold something secret are
-blanked, whatever the caller does.
+blanked, and what looks like a secret anywhere in a line is too (`kit.redaction`), whatever the caller does.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
+from kit.redaction import redacted, redacted_field
+
 Format = Literal["auto", "json", "text"]
-_SECRET_WORDS = ("secret", "token", "password", "authorization", "private", "plaintext")
 VALUE_CHARS_MAX = 4096
+TRACEBACK_CHARS_MAX = 64 * 1024
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("fields of every line", default=MappingProxyType({}))
 
 
 class Log:
@@ -38,7 +44,12 @@ class Log:
     def _write(self, level: int, message: str, fields: dict[str, Any], exc: BaseException | None = None) -> None:
         if self._logger.isEnabledFor(level):
             info = (type(exc), exc, exc.__traceback__) if exc else None
-            self._logger.log(level, message, extra={"fields": _clean(fields)}, exc_info=info)
+            self._logger.log(level, message, extra={"fields": _clean({**_bound.get(), **fields})}, exc_info=info)
+
+
+def bind(**fields: Any) -> None:
+    """Fields of every line that this task writes from now on, and those that it starts."""
+    _bound.set({**_bound.get(), **fields})
 
 
 def get(component: str) -> Log:
@@ -57,7 +68,7 @@ def setup(*, level: str = "info", form: Format = "auto") -> None:
 
 
 def _clean(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: "[blanked]" if any(word in key for word in _SECRET_WORDS) else value for key, value in fields.items()}
+    return {key: redacted_field(key, _bounded(value)) for key, value in fields.items()}
 
 
 class _JsonFormatter(logging.Formatter):
@@ -66,11 +77,11 @@ class _JsonFormatter(logging.Formatter):
             "ts": _timestamp(record),
             "level": record.levelname.lower(),
             "component": record.name.removeprefix("trueup."),
-            "msg": record.getMessage(),
+            "msg": redacted(record.getMessage()),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            document["traceback"] = self.formatException(record.exc_info)
+            document["traceback"] = _traceback(self, record)
         return json.dumps({key: _bounded(value) for key, value in document.items()}, default=str, ensure_ascii=False)
 
 
@@ -79,8 +90,13 @@ class _TextFormatter(logging.Formatter):
         fields = " ".join(f"{key}={_bounded(value)}" for key, value in getattr(record, "fields", {}).items())
         component = record.name.removeprefix("trueup.")
         head = f"{_timestamp(record)[11:23]} {record.levelname:<7} {component:<12}"
-        line = f"{head} {record.getMessage()}  {fields}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{head} {redacted(record.getMessage())}  {fields}".rstrip()
+        return f"{line}\n{_traceback(self, record)}" if record.exc_info else line
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    assert record.exc_info
+    return redacted(formatter.formatException(record.exc_info)[-TRACEBACK_CHARS_MAX:])
 
 
 def _timestamp(record: logging.LogRecord) -> str:

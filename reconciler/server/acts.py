@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
+from kit import logs
 from kit.canonical import digest
 from kit.codec import from_json, to_json
 from kit.errors import Transient
@@ -36,6 +37,7 @@ from reconciler.server.problems import Problem
 from reconciler.server.requests import read_document
 from reconciler.server.table import IDENTITY, Handler
 
+_log = logs.get("acts")
 _KEY = re.compile(r"[A-Za-z0-9._-]{8,128}")
 FOR_S_MIN = 1.0
 FOR_S_MAX = 366 * 86_400.0
@@ -121,6 +123,8 @@ class Acts:
             until=_until(asked, datetime.fromisoformat(self._deps.clock.utc())),
         )
         done = await self._deps.handlers.act(act, order)
+        event_ids = [event.event_id for event in done.events]
+        _log.info("act", act=type(act).__name__, command_id=order.command_id, events=event_ids, replayed=done.replayed)
         if _waits(request):
             await self._shown(act, done.events[-1].event_id)
         events = [to_json(event) for event in done.events]

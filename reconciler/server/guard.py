@@ -22,7 +22,7 @@ from reconciler.server.connections import address_of, made_request_id
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.rates import Rates
-from reconciler.server.requests import known_query
+from reconciler.server.requests import known_query, sound_words
 from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -48,6 +48,7 @@ class Guard:
         started_s = self._deps.clock.now_s()
         request_id = request.headers.get("X-Request-Id", "")
         request[REQUEST_ID] = request_id if _REQUEST_ID.fullmatch(request_id) else made_request_id()
+        logs.bind(request_id=request[REQUEST_ID])
         code = ""
         try:
             response = await self._dispatch(request, handler)
@@ -68,7 +69,7 @@ class Guard:
         except TrueupError as error:
             problem = problem_of(error)
             if problem.status == 500:
-                _access.error("handler broke", exc=error, request_id=request[REQUEST_ID])
+                _access.error("handler broke", exc=error)
             raise problem from error
         except web.HTTPException as error:
             raise _problem_of_http(request, error) from error
@@ -78,7 +79,7 @@ class Guard:
         except ConnectionError:
             raise
         except Exception as error:
-            _access.error("handler broke", exc=error, request_id=request[REQUEST_ID])
+            _access.error("handler broke", exc=error)
             raise Problem("internal", "the controller met a bug of its own; its log has the details") from error
 
     async def _authorise(self, request: web.Request) -> Route:
@@ -111,6 +112,7 @@ class Guard:
 
     async def _call(self, request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
         """A client that leaves ends a read at once; a write goes on to its end, since half of it may have happened."""
+        sound_words(request)
         if route.query is not None:
             known_query(request, route.query)
         if route.streams:
@@ -145,7 +147,6 @@ class Guard:
             remote=request.remote or "",
             seconds=round(seconds, 4),
             bytes=response.body_length if response.prepared else 0,
-            request_id=request[REQUEST_ID],
         )
 
 

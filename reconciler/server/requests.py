@@ -96,6 +96,21 @@ def known_query(request: web.Request, known: Collection[str]) -> None:
         raise Problem("invalid_argument", f"unknown query parameter {unknown[0][:40]!r}", fix=fix)
 
 
+def sound_words(request: web.Request) -> None:
+    """No NUL and no half of a surrogate pair: neither the database nor an answer can hold one. Called by the guard."""
+    words = (*request.query, *request.query.values(), *request.match_info.values())
+    if any("\x00" in word or not _is_utf8(word) for word in words):
+        raise Problem("invalid_argument", "the path or the query has a NUL or half a surrogate pair in it")
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _too_large(limits: Limits) -> Problem:
     return Problem("body_too_large", f"the body is larger than {limits.body_bytes_max} bytes")
 
