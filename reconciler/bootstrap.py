@@ -77,7 +77,9 @@ async def _run(settings: ControllerSettings, vault: Vault, token_key: bytes, sto
         controller = Controller(settings, store, vault, token_key, clock, rng)
         async with (
             controller.loops() as watch,
-            HttpServer(build_app(controller.deps()), settings.listen_host, settings.listen_port) as server,
+            HttpServer(
+                build_app(controller.deps()), settings.listen_host, settings.listen_port, settings.http_limits
+            ) as server,
         ):
             controller.publish(server.url)
             _tell_recipients(settings, vault)
@@ -270,6 +272,7 @@ class Controller:
             history=self._sources.histories(),
             recipient_of=self._vault.recipient_of,
             clock=self._clock,
+            limits=self._settings.http_limits,
         )
 
     def publish(self, url: str) -> None:

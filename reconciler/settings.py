@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from kit import logs
 from kit.settings import setting, tables
 from reconciler.core.revisions import DEFAULT_RULES, OnError
 from reconciler.forges.settings import ForgeSettings, check_interval, check_kind
+from reconciler.server.limits import Limits, Rate
 from reconciler.source_settings import (
     SourceSettings,
     check_count,
@@ -34,6 +35,10 @@ _OF_ONE_SOURCE = (
 def _check_listen(value: str) -> str:
     host, _, port = value.rpartition(":")
     return "" if host and port.isdigit() and int(port) < 65536 else f"expected ADDRESS:PORT, found {value!r}"
+
+
+def _check_connections(value: int) -> str:
+    return "" if 2 <= value <= 1_000_000 else f"expected 2 to 1000000, found {value}"
 
 
 def _check_ttl(value: float) -> str:
@@ -137,6 +142,22 @@ class ControllerSettings:
     )
     node_offline_after_s: float = setting("a node silent for this long is offline", default=60.0, check=check_interval)
     drain_timeout_s: float = setting("how long a stop may take", default=15.0, check=check_interval)
+    http_drain_notice_s: float = setting(
+        "how long a stop goes on serving after readiness said no, for a load balancer to notice: its probing interval",
+        default=0.0,
+    )
+    http_connections_max: int = setting("connections that may be open", default=4096, check=_check_connections)
+    http_connections_per_address_max: int = setting(
+        "of them, from one IPv4 address or IPv6 /64", default=2048, check=_check_connections
+    )
+    http_requests_per_s: float = setting(
+        "requests of one identity in the long run; ten seconds' worth at once", default=100.0, check=check_interval
+    )
+    http_unproven_per_s: float = setting(
+        "requests without valid credentials from one address in the long run; twenty seconds' worth at once",
+        default=20.0,
+        check=check_interval,
+    )
     log_level: str = setting("debug, info, warning or error", default="info")
     log_format: logs.Format = setting("auto, json or text", default="auto", check=_check_log_format)
 
@@ -201,6 +222,20 @@ class ControllerSettings:
             context=self.forge_context,
             link=self.forge_link,
             poll_interval_s=self.forge_poll_interval_s,
+        )
+
+    @property
+    def http_limits(self) -> Limits:
+        """What is not a setting is in docs/LIMITS.md with its reason."""
+        known = Limits()
+        return replace(
+            known,
+            connections_max=self.http_connections_max,
+            connections_per_address_max=self.http_connections_per_address_max,
+            streams_max=min(known.streams_max, self.http_connections_max - 1),
+            drain_notice_s=max(self.http_drain_notice_s, 0.0),
+            request_rate=Rate(self.http_requests_per_s, max(1, round(10 * self.http_requests_per_s))),
+            unproven_rate=Rate(self.http_unproven_per_s, max(1, round(20 * self.http_unproven_per_s))),
         )
 
     @property

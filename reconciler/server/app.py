@@ -3,8 +3,9 @@
 `reconciler.bootstrap` calls `build_app` with what `Deps` asks for and gives the result to `HttpServer`. The tail of the
 log (`Hub`) runs for as long as the application does.
 
-Shutdown: no new connection is accepted, idle ones are closed, streams get their end line, requests at work have
-`drain_timeout_s` to finish.
+Shutdown: readiness says no and every answer closes its connection, for `drain_notice_s`; then no new connection is
+accepted, idle ones are closed, streams get their end line and go elsewhere, requests at work have `drain_timeout_s` to
+finish and are cancelled after it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from reconciler.server.agents import Agents
 from reconciler.server.connections import Connection, Doorman
 from reconciler.server.deps import Deps
 from reconciler.server.description import Description
+from reconciler.server.draining import DRAINING, Draining
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
@@ -48,7 +50,8 @@ def build_app(deps: Deps) -> web.Application:
 
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
     sources = Sources(deps)
-    reads, agents = Reads(deps, hub, pulse, sources.counts), Agents(deps, pulse)
+    draining = Draining()
+    reads, agents = Reads(deps, hub, pulse, sources.counts, draining), Agents(deps, pulse)
     description = Description()
     table = description.routes = route_table(reads, agents, Acts(deps), sources, stream, description.serve)
     made: dict[web.AbstractRoute, Route] = {}
@@ -57,6 +60,7 @@ def build_app(deps: Deps) -> web.Application:
         # add_route, not add_get: that would also open HEAD, which is not in the table.
         made[app.router.add_route(route.method, route.path, route.handler)] = route
     app[HUB], app[STREAMS], app[ROUTES] = hub, streams, table
+    app[DRAINING] = draining
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_tail)
     app.on_shutdown.append(_end_streams)
@@ -83,6 +87,7 @@ class HttpServer:
         self._host = host
         self._port = port
         self._listener: asyncio.Server | None = None
+        self._draining = app[DRAINING]
         self._doorman = Doorman(self._limits)
         self._runner = web.AppRunner(
             app,
@@ -110,7 +115,10 @@ class HttpServer:
         _log.info("listening", url=self.url)
 
     async def stop(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._draining.begun:
+            self._draining.begun = True
+            _log.info("draining", notice_s=self._limits.drain_notice_s, connections=self._doorman.open_count)
+            await asyncio.sleep(self._limits.drain_notice_s)
             self._listener.close()
         await self._runner.cleanup()
 

@@ -55,6 +55,10 @@ class Doorman:
         self._total = 0
         self._refused = 0
 
+    @property
+    def open_count(self) -> int:
+        return self._total
+
     def refuse(self, address: str) -> str:
         """Why this address gets no connection now, or "" and it is counted."""
         why = self._why_not(address)

@@ -20,6 +20,7 @@ from kit.errors import TrueupError
 from reconciler.server.auth import Identity, allowed, check_authorization
 from reconciler.server.connections import address_of, made_request_id
 from reconciler.server.deps import Deps
+from reconciler.server.draining import DRAINING
 from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.rates import Rates
 from reconciler.server.requests import known_query, sound_words
@@ -158,6 +159,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Signal `on_response_prepare`: also for streams, whose header is sent long before the handler returns."""
     response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, ""))
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.app[DRAINING].begun:
+        response.headers["Connection"] = "close"
+        response.force_close()  # what comes next is for another controller
     response.headers.setdefault("Cache-Control", "no-store")
 
 

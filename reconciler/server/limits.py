@@ -42,6 +42,8 @@ class Limits:
     """An address is an IPv4 one or an IPv6 /64. A site's agents may all come from one."""
     connections_max: int = 4096
     """Well below the 20,000 open files that a process may have."""
+    drain_notice_s: float = 0.0
+    """How long shutdown goes on serving after readiness said no: as long as a load balancer takes to notice."""
     drain_timeout_s: float = 10.0
     """How long shutdown waits for the handlers that are at work."""
     view_wait_s: float = 5.0

@@ -20,6 +20,7 @@ from reconciler.core.views import PROJECTIONS
 from reconciler.ports import ViewSnapshot
 from reconciler.server.commits import Commits
 from reconciler.server.deps import Deps
+from reconciler.server.draining import Draining
 from reconciler.server.history import History
 from reconciler.server.hub import Hub
 from reconciler.server.problems import Problem
@@ -37,11 +38,12 @@ _SUBJECT_CHARS_MAX = 512
 
 
 class Reads:
-    def __init__(self, deps: Deps, hub: Hub, pulse: Pulse, hooks: HookCounts) -> None:
+    def __init__(self, deps: Deps, hub: Hub, pulse: Pulse, hooks: HookCounts, draining: Draining) -> None:
         self._deps = deps
         self._hub = hub
         self._pulse = pulse
         self._hooks = hooks
+        self._draining = draining
         self.history = History(deps)
         self.commits = Commits(deps)
 
@@ -52,8 +54,8 @@ class Reads:
     async def readyz(self, request: web.Request) -> web.Response:
         """The database answers and the projections are not hopelessly behind. `troubled` names loops that go
         wrong, here or at another controller; it makes none unready. What it is, `trueup status` tells to operators."""
-        if self._hub.closing:
-            raise Problem("unavailable", "the controller is shutting down")
+        if self._draining.begun or self._hub.closing:
+            raise Problem("unavailable", "the controller is shutting down: go to another one")
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 head, checkpoints, lags_s, leases = await asyncio.gather(

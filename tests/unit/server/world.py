@@ -48,7 +48,8 @@ class World:
     server: Any = None
 
     def server_connections(self) -> list[Any]:
-        return list(self.server._runner.server.connections)
+        server = self.server._runner.server
+        return list(server.connections) if server else []
 
     @property
     def hub(self) -> Any:
