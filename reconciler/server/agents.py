@@ -47,13 +47,22 @@ class Agents:
 
     async def node_report(self, request: web.Request) -> web.Response:
         report = await self._document(request, NodeReport, request.match_info["node"])
+        self._bound(len(report.instances) + len(report.volumes))
         counter = await self._deps.handlers.record_node_report(report)
         return web.json_response({"counter": counter})
 
     async def edge_report(self, request: web.Request) -> web.Response:
         report = await self._document(request, EdgeReport, request.match_info["edge"])
+        self._bound(len(report.routes))
         await self._deps.handlers.record_edge_report(report)
         return web.json_response({"applied_generation": report.applied_generation})
+
+    def _bound(self, entries: int) -> None:
+        most = self._deps.limits.report_entries_max
+        if entries > most:
+            raise Problem(
+                "body_too_large", f"the report has {entries} entries, more than {most}", fix="send it in parts"
+            )
 
     async def node_plan(self, request: web.Request) -> web.Response:
         """Never an empty plan for a node that is not known: an agent would take it for "stop everything"."""

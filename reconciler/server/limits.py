@@ -21,6 +21,8 @@ class Rate:
 class Limits:
     body_bytes_max: int = 1 << 20
     """A report of 1,000 instances is about 400 KB; nothing that is sent here has a reason to be larger."""
+    report_entries_max: int = 2000
+    """Of one report; an agent sends 200 at once. More would hold the log's writer up for everybody."""
     webhook_bytes_max: int = 26 << 20
     """GitHub sends up to 25 MB. Nothing of it is kept in memory."""
     body_timeout_s: float = 15.0

@@ -53,8 +53,8 @@ def ask_everything(url: str, token_key: bytes) -> dict[str, int]:
     described = requests.get(f"{url}/openapi.json", timeout=10).json()
     del described["security"], described["components"]["securitySchemes"]  # who asks is said here
     for operations in described["paths"].values():
-        for operation in operations.values():
-            operation.pop("security", None)
+        for described_one in operations.values():
+            described_one.pop("security", None)
     schema = schemathesis.openapi.from_dict(described)
     asked: dict[str, int] = {}
     for found in schema.get_all_operations():
