@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from kit.errors import Refusal, Transient, TrueupError
 from reconciler.core.model import ResourceId
-from reconciler.core.secret_file import SecretManifest
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import RemoteObjects
 from reconciler.git.clone import BareClone
@@ -79,8 +78,7 @@ class SecretDelivery:
         secret = ResourceId.parse(wanted["resource_id"])
         for objects, blob in self._places(wanted["blob"], standing):
             try:
-                sealed = objects.sealed(blob, secret)
-                return self._vault.values(SecretManifest(secret, sealed, blob), wanted["version_id"])
+                return self._vault.values(objects.sealed(blob, secret), wanted["version_id"])
             except (KeyError, Refusal, Transient):
                 continue
         raise Refusal(

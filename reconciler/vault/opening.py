@@ -32,12 +32,14 @@ from reconciler.core.secret_file import (
     SecretManifest,
     SecretNote,
     SecretRefusal,
+    SopsDocument,
     secret_file,
 )
 from reconciler.vault import key_file
 from reconciler.vault.key_file import PlatformKey
 from reconciler.vault.project_keys import project_identity
-from reconciler.vault.sealing import command_for, place_and_value, place_of, seal
+from reconciler.vault.sealing import command_for, place_and_value, place_of, seal, sops_command_for
+from reconciler.vault.sops_values import DATA_KEY_BYTES, sops_values
 
 VERSION_DIGITS = 24
 PROJECTS_KEPT_MAX = 4096
@@ -91,8 +93,9 @@ class Vault:
     def resolve(self, secret: SecretManifest, accepted: Accepted = STRICT) -> ResolvedSecret:
         """`ResolveSecret` with the key: every value opens, is accepted and fits, or a `SecretRefusal`."""
         opened = self.opened(secret)
+        of_sops = secret.sops is not None
         for key, each in opened.items():
-            self._check(secret.id, key, each, accepted)
+            self._check(secret.id, key, each, accepted, of_sops=of_sops)
         values = {key: each.value for key, each in opened.items()}
         added_bytes = len(secret_file(values)) - len(HEADER)
         spec = SecretSpec(self.version_id(secret.id, values), tuple(sorted(values)), secret.blob)
@@ -109,7 +112,27 @@ class Vault:
 
     def opened(self, secret: SecretManifest) -> dict[str, Opened]:
         """Every value, whatever key it is sealed to and whatever it is bound to. For immediate use only."""
+        if secret.sops is not None:
+            return self._opened_sops(secret.id, secret.sops)
         return {key: self._open(secret.id, key, armored) for key, armored in sorted(secret.values.items())}
+
+    def _opened_sops(self, secret: ResourceId, document: SopsDocument) -> dict[str, Opened]:
+        """All at once, because its MAC is over all. A value's place is the document's with the value's key."""
+        refusal: SecretRefusal | None = None
+        for armored in document.age_keys:
+            try:
+                sealed_to, data_key = self._tried(secret, "", "its data key", armored)
+            except SecretRefusal as error:
+                refusal = error
+                continue
+            if len(data_key) == DATA_KEY_BYTES:
+                place, values = sops_values(document, data_key)
+                places = {key: None if place is None else f"{place}/{key}" for key in values}
+                return {key: Opened(values[key], sealed_to, places[key]) for key in sorted(values)}
+        why = refusal.why if refusal else "its data key has the wrong length"
+        recipient = self.recipient_of(secret.org, secret.project)
+        fix = f"encrypt it to that project: sops encrypt --age {recipient}"
+        raise SecretRefusal("", why, fix, "secret_undecryptable")
 
     def secret_file(self, secrets: Sequence[Mapping[str, bytes]]) -> bytes:
         """The secret file of a process: the values of all its secrets together."""
@@ -131,8 +154,13 @@ class Vault:
         return "sv-" + hmac.new(self._keys().key.version_key, message, hashlib.sha256).hexdigest()[:VERSION_DIGITS]
 
     def _open(self, secret: ResourceId, key: str, armored: str) -> Opened:
+        sealed_to, plain = self._tried(secret, key, f"the value of {key}", armored)
+        place, value = place_and_value(plain)
+        return Opened(value, sealed_to, place)
+
+    def _tried(self, secret: ResourceId, key: str, what: str, armored: str) -> tuple[SealedTo, bytes]:
         if _is_for_a_crowd(armored):
-            why = f"the value of {key} is sealed to too many recipients; some {RECIPIENTS_MAX} are allowed"
+            why = f"{what} is sealed to too many recipients; some {RECIPIENTS_MAX} are allowed"
             raise SecretRefusal(key, why, "seal it to its project alone: trueup secret seal", "secret_too_large")
         keys = self._keys()
         newest, *earlier = keys.of(secret.org, secret.project)
@@ -144,15 +172,17 @@ class Vault:
         for sealed_to, identities in tries:
             plain = _decrypted(armored, identities) if identities else None
             if plain is not None:
-                place, value = place_and_value(plain)
-                return Opened(value, sealed_to, place)
+                return sealed_to, plain
         recipient = self.recipient_of(secret.org, secret.project)
-        why = f"the value of {key} cannot be decrypted with the key of {secret.org}/{secret.project}"
+        why = f"{what} cannot be decrypted with the key of {secret.org}/{secret.project}"
         fix = f"seal it to that project: {command_for(secret, recipient)}"
         raise SecretRefusal(key, why, fix, "secret_undecryptable")
 
-    def _check(self, secret: ResourceId, key: str, opened: Opened, accepted: Accepted) -> None:
-        command = command_for(secret, self.recipient_of(secret.org, secret.project))
+    def _check(
+        self, secret: ResourceId, key: str, opened: Opened, accepted: Accepted, *, of_sops: bool = False
+    ) -> None:
+        recipient = self.recipient_of(secret.org, secret.project)
+        command = sops_command_for(secret, recipient) if of_sops else command_for(secret, recipient)
         if opened.sealed_to == "platform" and not accepted.platform_recipient:
             why = f"the value of {key} is sealed to the platform's recipient of earlier versions, which is no project's"
             fix = (

@@ -186,6 +186,22 @@ BUGS = (
     ),
     Bug(
         "place",
+        "the MAC of a document of sops is not looked at",
+        "reconciler/vault/sops_values.py",
+        "if not hmac.compare_digest(told, mac.hexdigest().upper().encode()):",
+        "if False:",
+        "tests/unit/vault/test_sops.py::test_what_was_changed_by_hand_is_refused",
+    ),
+    Bug(
+        "place",
+        "a document of sops without a place is taken for one of this place",
+        "reconciler/vault/opening.py",
+        'None if place is None else f"{place}/{key}"',
+        "place_of(secret, key)",
+        "tests/unit/vault/test_sops.py::test_another_environment_does_not_get_it",
+    ),
+    Bug(
+        "place",
         "whatever was sealed to the platform opens for everybody",
         "reconciler/vault/opening.py",
         'if opened.sealed_to == "platform" and not accepted.platform_recipient:',

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,7 +102,7 @@ def _read_tree(child: Child, ask: wire.Ask) -> Iterator[wire.Answer]:
 def _sealed(child: Child, ask: wire.Ask) -> Iterator[wire.Answer]:
     blob, resource_id = ask.arguments
     content = child.objects(ask.repository).blob(blob, FILE_BYTES_MAX)
-    yield wire.Done(dict(sealed_in(content, ResourceId.parse(resource_id))))
+    yield wire.Done(replace(sealed_in(content, ResourceId.parse(resource_id)), blob=blob))
 
 
 def _object(name: str) -> Callable[[Child, wire.Ask], Iterator[wire.Answer]]:

@@ -239,7 +239,7 @@ def test_values_come_out_of_the_blob_that_a_spec_names(vault: Vault) -> None:
     indented = "".join(f"      {line}\n" for line in of.values["A"].strip().splitlines())
     meta = "{name: tls, app: site, env: prod}"
     text = f"apiVersion: trueup/v1\nkind: Secret\nmetadata: {meta}\nspec:\n  values:\n    A: |\n{indented}"
-    stands = SecretManifest(SECRET, sealed_in(text.encode(), SECRET), "b")
+    stands = SecretManifest(SECRET, sealed_in(text.encode(), SECRET).values, "b")
     assert vault.values(stands, vault.resolve(of).spec.version_id) == {"A": b"hello"}
     with pytest.raises(Refusal) as refused:
         sealed_in(b"", SECRET)
