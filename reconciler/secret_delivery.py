@@ -1,8 +1,8 @@
 """The secret file of one instance, for its node alone. Called by the server when an agent asks.
 
 The instance's row names each secret's version, and the manifest blob that it was read from; a reading process takes the
-values out of it, still encrypted. They are opened with the platform's key, held against the version, merged, and sealed
-to the node's own recipient, all in one call in a worker thread. Nothing of it is kept or logged.
+values out of it, still encrypted. The sealer's process opens them with the platform's key, holds them against the
+version, merges them, and seals them to the node's own recipient. Nothing of it is kept or logged.
 
 Values that were only encrypted anew (`trueup secret rewrap`) have the version that they had, and no instance is
 replaced for them. So where a blob does not open any more, the manifest of the applied commit is looked at as well.
@@ -11,17 +11,18 @@ replaced for them. So where a blob does not open any more, the manifest of the a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from kit.errors import Refusal, Transient, TrueupError
 from reconciler.core.model import ResourceId
+from reconciler.core.secret_file import SecretManifest
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import RemoteObjects
 from reconciler.git.clone import BareClone
 from reconciler.git.tree_walk import TreeWalk, WalkRefused
 from reconciler.ports import Doc
-from reconciler.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,26 @@ class Standing:
     path: str
 
 
+class Seals(Protocol):
+    """`reconciler.sealer.Sealer`, in which the values are, and stay."""
+
+    def fits(self, secret: SecretManifest, version_id: str) -> bool: ...
+
+    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str) -> bytes: ...
+
+
 class SecretDelivery:
     """`clones`: all there are now; a blob's name is its content's digest, so it does not matter where it is found.
     `refresh` returns after the next fetch of the source that declared the instance's app."""
 
     def __init__(
         self,
-        vault: Vault,
+        sealer: Seals,
         clones: Callable[[], Iterable[BareClone]],
         refresh: Callable[[Doc], Awaitable[None]] | None = None,
         standing: Callable[[str], Awaitable[Standing | None]] | None = None,
     ) -> None:
-        self._vault = vault
+        self._sealer = sealer
         self._reading = ReadingProcess()
         self._clones = clones
         self._refresh = refresh
@@ -71,16 +80,18 @@ class SecretDelivery:
         return {name: standing for name, standing in found.items() if standing is not None}
 
     def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing]) -> bytes:
-        values = [self._values(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
-        return self._vault.seal(self._vault.secret_file(values), node["seal_recipient"])
+        parts = [self._found(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
+        return self._sealer.seal_file(parts, node["seal_recipient"])
 
-    def _values(self, wanted: Doc, standing: Standing | None) -> dict[str, bytes]:
+    def _found(self, wanted: Doc, standing: Standing | None) -> tuple[SecretManifest, str]:
         secret = ResourceId.parse(wanted["resource_id"])
         for objects, blob in self._places(wanted["blob"], standing):
             try:
-                return self._vault.values(objects.sealed(blob, secret), wanted["version_id"])
+                manifest = objects.sealed(blob, secret)
             except (KeyError, Refusal, Transient):
                 continue
+            if self._sealer.fits(manifest, wanted["version_id"]):
+                return manifest, wanted["version_id"]
         raise Refusal(
             f"read the secret {secret.short}",
             f"its manifest (blob {wanted['blob'][:12]}) is in no clone, or cannot be opened with the platform's key",

@@ -1,7 +1,8 @@
 """Ciphertext to values, with the platform's key.
 
-`reconciler.bootstrap` opens the vault once; git sync resolves Secret manifests to version ids with it, and the server
-makes a process's secret file with it and seals that to the node's own key. Plain values live in local variables of one
+In the control plane only the sealer's process opens a vault (`reconciler.sealer`): for the version ids of Secret
+manifests, and for a process's secret file, sealed to its node's own key. The commands that need the key open one
+themselves. Plain values live in local variables of one
 call: they are never logged, stored, cached or put into an exception.
 
 A value opens with the keys of its own project. What the platform's own key opens is from before projects had keys; it
@@ -110,6 +111,19 @@ class Vault:
             raise SecretRefusal("", why, "push the secret anew", "secret_changed")
         return values
 
+    def fits(self, secret: SecretManifest, version_id: str) -> bool:
+        """Whether that version's values are in this manifest, and open."""
+        try:
+            self.values(secret, version_id)
+        except SecretRefusal:
+            return False
+        return True
+
+    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str) -> bytes:
+        """The secret file of a process, from its secrets with their version ids, sealed to its node."""
+        values = [self.values(secret, version_id) for secret, version_id in parts]
+        return seal(self.secret_file(values), recipient)
+
     def opened(self, secret: SecretManifest) -> dict[str, Opened]:
         """Every value, whatever key it is sealed to and whatever it is bound to. For immediate use only."""
         if secret.sops is not None:
@@ -143,10 +157,6 @@ class Vault:
                 raise SecretRefusal(twice[0], why, "rename the key in one of them", "secret_key_twice")
             merged.update(values)
         return secret_file(merged)
-
-    def seal(self, content: bytes, recipient: str) -> bytes:
-        """`content` encrypted (binary age) to a node's recipient."""
-        return seal(content, recipient)
 
     def version_id(self, identity: ResourceId, values: Mapping[str, bytes]) -> str:
         canonical = {key: base64.b64encode(value).decode() for key, value in values.items()}

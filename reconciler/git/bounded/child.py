@@ -128,7 +128,7 @@ def main() -> int:
     questions, answers = sys.stdin.buffer, _answers()
     while True:
         try:
-            body = wire.read_frame(questions.read, wire.REQUEST_BYTES_MAX)
+            body = wire.read_frame(questions.read, limits.request_bytes)
         except wire.FrameError:
             return 0  # the controller is gone
         try:

@@ -13,7 +13,6 @@ import msgspec
 
 from reconciler.core.declared import ManifestFile
 
-REQUEST_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = 16 << 20
 PART_BYTES = 512 * 1024
 """A part is sent once it holds about so much, so that neither side keeps a second copy of a whole tree."""
@@ -22,7 +21,7 @@ _LENGTH_BYTES = 4
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """`what`: a name in `child.ANSWERS`. `repository`: the path of a bare clone."""
+    """`what`: a name in `child.ANSWERS`. `repository`: the path of a bare clone (asked of the sealer: of the key)."""
 
     what: str
     repository: str

@@ -36,6 +36,7 @@ from reconciler.vault import Vault
 from tests.acceptance.programs import Program
 from tests.acceptance.repository import Repository
 from tests.integration.cli.test_controller import APP, ENVIRONMENT, until
+from tests.memory import memory_of
 
 PLAIN = "apiVersion: trueup/v1\nkind: Secret\nmetadata: {name: slip, app: site, env: prod}\nspec:\n  values:\n    KEY: "
 
@@ -116,6 +117,11 @@ async def test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says(
         assert "slip.yaml" in said[-1]
         said.append(await documents(state))
         dump = await asyncio.to_thread(dumped, state)
+        memory = await asyncio.to_thread(memory_of, controller.pid)
+        assert refused.encode() in memory, "the controller's memory holds what happened"
+        values = list(forms(canary.encode()))
+        kept = [*values, *(line.encode() for line in (state / "platform.agekey").read_text().split())]
+        assert search(memory, kept) == [], "neither a value nor the key is in the controller's own memory"
     finally:
         code = await controller.stop()
     assert code == 0, controller.tail()

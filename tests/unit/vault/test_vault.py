@@ -249,7 +249,7 @@ def test_values_come_out_of_the_blob_that_a_spec_names(vault: Vault) -> None:
 def test_a_node_opens_what_was_sealed_for_it_with_age_itself(vault: Vault, tmp_path: Path) -> None:
     node = pyrage.x25519.Identity.generate()
     (tmp_path / "node.key").write_text(f"{node}\n")
-    (tmp_path / "sealed").write_bytes(vault.seal(b"content", str(node.to_public())))
+    (tmp_path / "sealed").write_bytes(seal(b"content", str(node.to_public())))
     command = ["age", "-d", "-i", str(tmp_path / "node.key"), str(tmp_path / "sealed")]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"content"
 
