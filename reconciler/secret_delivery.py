@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kit.errors import Refusal, Transient, TrueupError
+from kit.sealed_file import FORM, Binding
 from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import SecretManifest
 from reconciler.git.bounded.process import ReadingProcess
@@ -38,7 +39,9 @@ class Seals(Protocol):
 
     def fits(self, secret: SecretManifest, version_id: str) -> bool: ...
 
-    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str) -> bytes: ...
+    def seal_file(
+        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
+    ) -> bytes: ...
 
 
 class SecretDelivery:
@@ -61,17 +64,19 @@ class SecretDelivery:
     def close(self) -> None:
         self._reading.close()
 
-    async def seal_for(self, instance: Doc, node: Doc) -> bytes:
-        """The file, encrypted to the node's recipient. `Refusal` with code "secrets_missing" when a value is gone."""
+    async def seal_for(self, instance: Doc, node: Doc, form: str = "") -> bytes:
+        """The file, sealed to the node; in the form of earlier agents unless it is `FORM`. `Refusal` with code
+        "secrets_missing" when a value is gone."""
         try:
-            return await asyncio.to_thread(self._seal_for, instance, node, {})
+            return await asyncio.to_thread(self._seal_for, instance, node, {}, form)
         except TrueupError:
             if self._refresh is None and self._standing is None:
                 raise
         # Another controller applied the commit, and this one's clone may not have it yet; or a key was dropped.
         if self._refresh is not None:
             await self._refresh(instance)
-        return await asyncio.to_thread(self._seal_for, instance, node, await self._standings(instance))
+        standings = await self._standings(instance)
+        return await asyncio.to_thread(self._seal_for, instance, node, standings, form)
 
     async def _standings(self, instance: Doc) -> Mapping[str, Standing]:
         if self._standing is None:
@@ -79,9 +84,9 @@ class SecretDelivery:
         found = {each["resource_id"]: await self._standing(each["resource_id"]) for each in instance["secrets"]}
         return {name: standing for name, standing in found.items() if standing is not None}
 
-    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing]) -> bytes:
+    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing], form: str) -> bytes:
         parts = [self._found(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
-        return self._sealer.seal_file(parts, node["seal_recipient"])
+        return self._sealer.seal_file(parts, node["seal_recipient"], _binding(instance, node) if form == FORM else None)
 
     def _found(self, wanted: Doc, standing: Standing | None) -> tuple[SecretManifest, str]:
         secret = ResourceId.parse(wanted["resource_id"])
@@ -106,6 +111,11 @@ class SecretDelivery:
             assert standing is not None
             if now := _blob_at(objects, standing):
                 yield objects, now
+
+
+def _binding(instance: Doc, node: Doc) -> Binding:
+    version_id = instance["workload"]["secret"]["version_id"]
+    return Binding(node["node_id"], instance["instance_id"], instance["app"], version_id)
 
 
 def _blob_at(objects: RemoteObjects, standing: Standing) -> str | None:

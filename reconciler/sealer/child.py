@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from kit.errors import TrueupError
+from kit.sealed_file import Binding
 from reconciler.core.secret_file import SecretManifest, SecretRefusal
 from reconciler.git.bounded import wire
 from reconciler.git.bounded.limits import Limits
@@ -60,8 +61,8 @@ def _fits(vault: Vault, secret: Any, version_id: str) -> Any:
     return vault.fits(msgspec.convert(secret, SecretManifest), version_id)
 
 
-def _seal_file(vault: Vault, parts: Any, recipient: str) -> Any:
-    return vault.seal_file(msgspec.convert(parts, Parts), recipient)
+def _seal_file(vault: Vault, parts: Any, recipient: str, binding: Any) -> Any:
+    return vault.seal_file(msgspec.convert(parts, Parts), recipient, msgspec.convert(binding, Binding | None))
 
 
 QUESTIONS: Mapping[str, Callable[..., Any]] = {

@@ -14,6 +14,7 @@ import msgspec
 
 from kit import logs
 from kit.errors import Refusal, Transient
+from kit.sealed_file import Binding
 from reconciler.core.secret_file import ResolvedSecret, SecretManifest, SecretRefusal
 from reconciler.git.bounded import wire
 from reconciler.git.bounded.limits import Limits
@@ -74,8 +75,10 @@ class Sealer:
     def fits(self, secret: SecretManifest, version_id: str) -> bool:
         return self._ask(bool, "fits", secret, version_id)
 
-    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str) -> bytes:
-        return self._ask(bytes, "seal_file", list(parts), recipient)
+    def seal_file(
+        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
+    ) -> bytes:
+        return self._ask(bytes, "seal_file", list(parts), recipient, binding)
 
     def _ask(self, kind: type[_T], what: str, *arguments: Any) -> _T:
         for left in reversed(range(TRIES)):

@@ -26,6 +26,7 @@ import pyrage
 from kit import logs
 from kit.canonical import canonical_json
 from kit.errors import Refusal
+from kit.sealed_file import Binding, seal_file
 from reconciler.core.model import ResourceId, SecretSpec
 from reconciler.core.secret_file import (
     HEADER,
@@ -119,10 +120,13 @@ class Vault:
             return False
         return True
 
-    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str) -> bytes:
-        """The secret file of a process, from its secrets with their version ids, sealed to its node."""
-        values = [self.values(secret, version_id) for secret, version_id in parts]
-        return seal(self.secret_file(values), recipient)
+    def seal_file(
+        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
+    ) -> bytes:
+        """The secret file of a process, from its secrets with their version ids, sealed to its node. Without a binding
+        in the form that earlier agents read."""
+        content = self.secret_file([self.values(secret, version_id) for secret, version_id in parts])
+        return seal(content, recipient) if binding is None else seal_file(content, recipient, binding)
 
     def opened(self, secret: SecretManifest) -> dict[str, Opened]:
         """Every value, whatever key it is sealed to and whatever it is bound to. For immediate use only."""

@@ -172,8 +172,8 @@ BUGS = (
         "L6",
         "the controller opens secrets in its own memory",
         "reconciler/sealer/client.py",
-        'return self._ask(bytes, "seal_file", list(parts), recipient)',
-        'return __import__("reconciler.vault", fromlist=["Vault"]).Vault(self._key).seal_file(parts, recipient)',
+        'return self._ask(bytes, "seal_file", list(parts), recipient, binding)',
+        "from reconciler.vault import Vault; return Vault(self._key).seal_file(parts, recipient, binding)",
         "tests/integration/cli/test_no_secret.py::test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says",
     ),
     Bug(
@@ -183,6 +183,14 @@ BUGS = (
         "(_LABEL.encode(), org.encode(), project.encode())",
         "(_LABEL.encode(), project.encode())",
         f"{COPIED}::test_a_copy_does_not_open",
+    ),
+    Bug(
+        "place",
+        "a sealed file is bound to nothing",
+        "kit/sealed_file.py",
+        'canonical_json({"form": FORM, **dataclasses.asdict(binding)})',
+        'canonical_json({"form": FORM})',
+        "tests/unit/kit/test_sealed_file.py::test_it_opens_for_its_node_instance_app_and_version_alone",
     ),
     Bug(
         "place",

@@ -24,6 +24,7 @@ import pytest_asyncio
 
 from kit.codec import to_json
 from kit.control_plane import ControlPlane
+from kit.sealed_file import FORM, Binding, open_file
 from kit.wire import Enrolment
 from reconciler.cli.main import main
 from reconciler.cli.secret import render, seal_manifest
@@ -170,7 +171,11 @@ async def deliver(state: Path, canary: str, said: list[str]) -> None:
         said.append(json.dumps(plan))
         instance_id = plan["instances"][0]["instance_id"]
         answer = await node.get_json(f"/v1/nodes/node-a/instances/{instance_id}/secret")
-        assert canary.encode() in pyrage.decrypt(base64.b64decode(answer["sealed"]), [identity]), "it came through"
+        assert canary.encode() in pyrage.decrypt(base64.b64decode(answer["sealed"]), [identity]), "as to earlier agents"
+        answer = await node.get_json(f"/v1/nodes/node-a/instances/{instance_id}/secret?form={FORM}")
+        binding = Binding("node-a", instance_id, answer["app"], answer["version_id"])
+        opened = open_file(base64.b64decode(answer["sealed"]), identity, binding)
+        assert canary.encode() in opened, "it came through"
 
 
 async def documents(state: Path) -> str:

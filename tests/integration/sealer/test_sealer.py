@@ -20,7 +20,6 @@ from reconciler.git.bounded.limits import Limits
 from reconciler.sealer import SEALER_LIMITS, Sealer
 from reconciler.vault import Accepted, Vault, key_file
 from reconciler.vault.sealing import sealed_for
-from tests.memory import memory_of
 
 SECRET = ResourceId("org", "project", "prod", "site", "secret", "tls")
 SHORT = Limits(memory_bytes=SEALER_LIMITS.memory_bytes, question_s=3.0, request_bytes=SEALER_LIMITS.request_bytes)
@@ -75,13 +74,6 @@ def test_it_is_confined(sealer: Sealer) -> None:
     assert b"AGE-SECRET" not in (folder / "environ").read_bytes() + (folder / "cmdline").read_bytes()
     status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines())
     assert status["NoNewPrivs"] == "1"
-
-
-def test_the_key_is_in_its_memory_alone(sealer: Sealer, key: Path) -> None:
-    """Of the controller's: tests/integration/cli/test_no_secret.py."""
-    sealer.resolve(manifest(sealer, b"a value"))
-    assert sealer.pid
-    assert key.read_text().strip().encode() in memory_of(sealer.pid), "the search finds what is there"
 
 
 def test_it_is_started_anew_after_a_crash(sealer: Sealer) -> None:
