@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -103,7 +103,7 @@ def main() -> int:
     logging.getLogger().handlers[:] = [told]
     logging.getLogger("trueup").setLevel(logging.INFO)
     sealing = _Sealing(confine(limits), told)
-    questions, answers = sys.stdin.buffer, _answers()
+    questions, answers = sys.stdin.buffer, wire.answers(sys.stdout, sys.stderr)
     while True:
         try:
             body = wire.read_frame(questions.read, limits.request_bytes)
@@ -114,13 +114,3 @@ def main() -> int:
             answers.flush()
         except MemoryError:
             os._exit(limits.memory_exit)
-
-
-def _answers() -> BinaryIO:
-    """The pipe to the controller. Nothing else that is written or raised here leaves the process."""
-    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-    return pipe

@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from kit import logs
-from kit.errors import Refusal, Transient
+from kit.errors import Transient
 from kit.sealed_file import Binding
 from reconciler.core.secret_file import ResolvedSecret, SecretManifest, SecretRefusal
 from reconciler.git.bounded import wire
 from reconciler.git.bounded.limits import Limits
 from reconciler.git.bounded.process import ReaderDied, ReadingProcess
 from reconciler.vault import STRICT, Accepted
+from reconciler.vault.opening import stamp_of
 
 SEALER_LIMITS = Limits(
     memory_bytes=1 << 30, question_s=20.0, note_bytes=16 * 1024, open_files=32, request_bytes=8 << 20
@@ -62,7 +63,7 @@ class Sealer:
 
     def recipient_of(self, org: str, project: str) -> str:
         """Remembered, because status pages ask for all of them; asked anew when the key file is another one."""
-        stamp = _stamp(self._key)
+        stamp = stamp_of(self._key)
         if stamp != self._stamp or len(self._recipients) >= RECIPIENTS_KEPT_MAX:
             self._recipients, self._stamp = {}, stamp
         if (org, project) not in self._recipients:
@@ -98,14 +99,6 @@ class Sealer:
         return msgspec.convert(answered["value"], kind)
 
 
-def _ended(what: str, died: ReaderDied) -> Refusal | Transient:
+def _ended(what: str, died: ReaderDied) -> Transient:
     fix = "nothing is changed, and it is started anew; if it stays so, look at the host's memory"
     return Transient(f"ask the sealer ({what})", f"it ended: {died.how}", fix=fix, code="sealer_ended")
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_mtime_ns, found.st_size)

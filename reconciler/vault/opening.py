@@ -79,7 +79,7 @@ class Vault:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._ring = _Ring(key_file.read(path))
 
     @classmethod
@@ -216,7 +216,7 @@ class Vault:
     def _keys(self) -> _Ring:
         """Those of the file as it is now. One that cannot be read, or that would change every version id, is not
         taken: the program goes on with what it has."""
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp != self._stamp:
             self._stamp = stamp
             try:
@@ -286,7 +286,7 @@ def _notes(opened: Mapping[str, Opened]) -> Iterator[SecretNote]:
             yield SecretNote(keys[0], f"sealed to {what}: {told}{more}", fix, code)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp_of(path: Path) -> tuple[int, int, int]:
     """Changes when the file is replaced. Zeros while there is none."""
     try:
         found = path.stat()

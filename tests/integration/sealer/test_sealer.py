@@ -14,6 +14,7 @@ import pyrage
 import pytest
 
 from kit.errors import Refusal, Transient
+from kit.sealed_file import Binding, open_file
 from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import SecretManifest, SecretRefusal
 from reconciler.git.bounded.limits import Limits
@@ -52,6 +53,9 @@ def test_it_answers_as_the_vault_does(sealer: Sealer, key: Path) -> None:
     node = pyrage.x25519.Identity.generate()
     sealed = sealer.seal_file([(secret, resolved.spec.version_id)], str(node.to_public()))
     assert b"KEY=a value\n" in pyrage.decrypt(sealed, [node])
+    binding = Binding("node-a", "i-1", "org/project/prod/site/app/site", resolved.spec.version_id)
+    bound = sealer.seal_file([(secret, resolved.spec.version_id)], str(node.to_public()), binding)
+    assert b"KEY=a value\n" in open_file(bound, node, binding)
 
 
 def test_a_refusal_comes_over_whole(sealer: Sealer) -> None:
