@@ -33,6 +33,7 @@ from reconciler.followed_sources import FollowedSource, FollowedSources, Surroun
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.leadership import Leadership
+from reconciler.sealer import Sealer
 from reconciler.secret_delivery import SecretDelivery
 from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
@@ -47,7 +48,6 @@ from reconciler.tasks.head_export import HeadExport
 from reconciler.tasks.nodes import NodeWatch
 from reconciler.tasks.projector import Projector
 from reconciler.tasks.scheduler import Scheduler
-from reconciler.vault import Vault
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 START_BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
@@ -63,18 +63,21 @@ async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with state_lock(settings.state):
             path = keys.shared_file(settings.platform_key_file, settings.state / keys.PLATFORM_KEY, "platform")
-            vault = Vault.open_or_create(path)
             token_key = keys.token_key(settings.state, settings.token_key_file)
-            await _run(settings, vault, token_key, stop)
+            sealer = await asyncio.to_thread(Sealer.open_or_create, path)
+            try:
+                await _run(settings, sealer, token_key, stop)
+            finally:
+                sealer.close()
 
 
-async def _run(settings: ControllerSettings, vault: Vault, token_key: bytes, stop: asyncio.Event) -> None:
+async def _run(settings: ControllerSettings, sealer: Sealer, token_key: bytes, stop: asyncio.Event) -> None:
     clock, rng = SystemClock(), random.Random()  # noqa: S311  # jitter
     store = await _store_once_it_is_there(settings, stop, clock, rng)
     if store is None:
         return
     try:
-        controller = Controller(settings, store, vault, token_key, clock, rng)
+        controller = Controller(settings, store, sealer, token_key, clock, rng)
         async with (
             controller.loops() as watch,
             HttpServer(
@@ -82,7 +85,7 @@ async def _run(settings: ControllerSettings, vault: Vault, token_key: bytes, sto
             ) as server,
         ):
             controller.publish(server.url)
-            _tell_recipients(settings, vault)
+            await asyncio.to_thread(_tell_recipients, settings, sealer)
             _log.info("ready", url=server.url, sources=len(settings.followed))
             await asyncio.wait((asyncio.ensure_future(stop.wait()), watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -134,7 +137,7 @@ class Controller:
         self,
         settings: ControllerSettings,
         store: Store,
-        vault: Vault,
+        sealer: Sealer,
         token_key: bytes,
         clock: Clock,
         rng: random.Random,
@@ -158,12 +161,12 @@ class Controller:
         )
         self._expiry = Expiry(self._handlers, store.views, clock, rng)
         around = Surroundings(
-            settings.state, vault, store.log, store.views, self._handlers, store.leases, token_key, clock, rng
+            settings.state, sealer, store.log, store.views, self._handlers, store.leases, token_key, clock, rng
         )
         self._sources = FollowedSources(settings.followed, around)
         self._heads = self._head_export()
-        self._vault = vault
-        self._delivery = SecretDelivery(vault, self._sources.clones, self._sources.refresh, self._sources.standing)
+        self._sealer = sealer
+        self._delivery = SecretDelivery(sealer, self._sources.clones, self._sources.refresh, self._sources.standing)
 
     @contextlib.asynccontextmanager
     async def loops(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -270,7 +273,7 @@ class Controller:
             lags_s=self._store.views.lags_s,
             plan=self._sources.plans(),
             history=self._sources.histories(),
-            recipient_of=self._vault.recipient_of,
+            recipient_of=self._sealer.recipient_of,
             clock=self._clock,
             limits=self._settings.http_limits,
         )
@@ -282,9 +285,9 @@ class Controller:
         write_atomically(self._settings.state / keys.CONTROLLER_URL, url.encode(), mode=0o644)
 
 
-def _tell_recipients(settings: ControllerSettings, vault: Vault) -> None:
+def _tell_recipients(settings: ControllerSettings, sealer: Sealer) -> None:
     for each in settings.followed:
-        recipient = vault.recipient_of(each.org, each.project)
+        recipient = sealer.recipient_of(each.org, each.project)
         _log.info("recipient", source=each.name, project=f"{each.org}/{each.project}", recipient=recipient)
     lax = [each for each in settings.followed if each.platform_recipient]
     if len({(each.org, each.project) for each in lax}) > 1:

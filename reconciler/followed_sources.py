@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from kit import logs
 from kit.backoff import Backoff
@@ -21,6 +22,7 @@ from kit.errors import Refusal, TrueupError
 from reconciler.core.commands import Fence
 from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.quota_words import parse_limits
+from reconciler.core.secret_file import ResolvedSecret, SecretManifest
 from reconciler.git.bounded.turns import ReadingTurns
 from reconciler.git.clone import BareClone, Fetching, kept_clones
 from reconciler.git.notes import Notes, PushedNotes
@@ -37,11 +39,17 @@ from reconciler.source_forge import SourceForge
 from reconciler.source_settings import SourceSettings
 from reconciler.tasks.git_sync import GitSync
 from reconciler.tasks.notes import NotesLoop
-from reconciler.vault import Accepted, Vault
+from reconciler.vault import Accepted
 
 REGISTER_BACKOFF = Backoff(first_s=0.5, cap_s=15.0)
 REMOVAL_TTL_S = 30.0
 _log = logs.get("sources")
+
+
+class Resolves(Protocol):
+    """`reconciler.sealer.Sealer`."""
+
+    def resolve(self, secret: SecretManifest, accepted: Accepted = ...) -> ResolvedSecret: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Surroundings:
     """What all sources of a controller share."""
 
     state: Path
-    vault: Vault
+    sealer: Resolves
     log: EventLog
     views: Views
     handlers: Handlers
@@ -73,7 +81,7 @@ class FollowedSource:
         bounds = Fetching(settings.access, settings.fetch_timeout_s, settings.fetch_bytes_max, turns)
         self.clone = BareClone(around.state, self.source, bounds)
         accepted = Accepted(settings.platform_recipient, settings.unbound_secrets)
-        resolve = partial(around.vault.resolve, accepted=accepted)
+        resolve = partial(around.sealer.resolve, accepted=accepted)
         self.sync = GitSync(
             source=self.source,
             clone=self.clone,

@@ -1,8 +1,8 @@
 """The secret file of one instance, for its node alone. Called by the server when an agent asks.
 
 The instance's row names each secret's version, and the manifest blob that it was read from; a reading process takes the
-values out of it, still encrypted. They are opened with the platform's key, held against the version, merged, and sealed
-to the node's own recipient, all in one call in a worker thread. Nothing of it is kept or logged.
+values out of it, still encrypted. The sealer's process opens them with the platform's key, holds them against the
+version, merges them, and seals them to the node's own recipient. Nothing of it is kept or logged.
 
 Values that were only encrypted anew (`trueup secret rewrap`) have the version that they had, and no instance is
 replaced for them. So where a blob does not open any more, the manifest of the applied commit is looked at as well.
@@ -11,10 +11,12 @@ replaced for them. So where a blob does not open any more, the manifest of the a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from kit.errors import Refusal, Transient, TrueupError
+from kit.sealed_file import FORM, Binding
 from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import SecretManifest
 from reconciler.git.bounded.process import ReadingProcess
@@ -22,7 +24,6 @@ from reconciler.git.bounded.source import RemoteObjects
 from reconciler.git.clone import BareClone
 from reconciler.git.tree_walk import TreeWalk, WalkRefused
 from reconciler.ports import Doc
-from reconciler.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +34,28 @@ class Standing:
     path: str
 
 
+class Seals(Protocol):
+    """`reconciler.sealer.Sealer`, in which the values are, and stay."""
+
+    def fits(self, secret: SecretManifest, version_id: str) -> bool: ...
+
+    def seal_file(
+        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
+    ) -> bytes: ...
+
+
 class SecretDelivery:
     """`clones`: all there are now; a blob's name is its content's digest, so it does not matter where it is found.
     `refresh` returns after the next fetch of the source that declared the instance's app."""
 
     def __init__(
         self,
-        vault: Vault,
+        sealer: Seals,
         clones: Callable[[], Iterable[BareClone]],
         refresh: Callable[[Doc], Awaitable[None]] | None = None,
         standing: Callable[[str], Awaitable[Standing | None]] | None = None,
     ) -> None:
-        self._vault = vault
+        self._sealer = sealer
         self._reading = ReadingProcess()
         self._clones = clones
         self._refresh = refresh
@@ -53,17 +64,19 @@ class SecretDelivery:
     def close(self) -> None:
         self._reading.close()
 
-    async def seal_for(self, instance: Doc, node: Doc) -> bytes:
-        """The file, encrypted to the node's recipient. `Refusal` with code "secrets_missing" when a value is gone."""
+    async def seal_for(self, instance: Doc, node: Doc, form: str = "") -> bytes:
+        """The file, sealed to the node; in the form of earlier agents unless it is `FORM`. `Refusal` with code
+        "secrets_missing" when a value is gone."""
         try:
-            return await asyncio.to_thread(self._seal_for, instance, node, {})
+            return await asyncio.to_thread(self._seal_for, instance, node, {}, form)
         except TrueupError:
             if self._refresh is None and self._standing is None:
                 raise
         # Another controller applied the commit, and this one's clone may not have it yet; or a key was dropped.
         if self._refresh is not None:
             await self._refresh(instance)
-        return await asyncio.to_thread(self._seal_for, instance, node, await self._standings(instance))
+        standings = await self._standings(instance)
+        return await asyncio.to_thread(self._seal_for, instance, node, standings, form)
 
     async def _standings(self, instance: Doc) -> Mapping[str, Standing]:
         if self._standing is None:
@@ -71,18 +84,19 @@ class SecretDelivery:
         found = {each["resource_id"]: await self._standing(each["resource_id"]) for each in instance["secrets"]}
         return {name: standing for name, standing in found.items() if standing is not None}
 
-    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing]) -> bytes:
-        values = [self._values(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
-        return self._vault.seal(self._vault.secret_file(values), node["seal_recipient"])
+    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing], form: str) -> bytes:
+        parts = [self._found(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
+        return self._sealer.seal_file(parts, node["seal_recipient"], _binding(instance, node) if form == FORM else None)
 
-    def _values(self, wanted: Doc, standing: Standing | None) -> dict[str, bytes]:
+    def _found(self, wanted: Doc, standing: Standing | None) -> tuple[SecretManifest, str]:
         secret = ResourceId.parse(wanted["resource_id"])
         for objects, blob in self._places(wanted["blob"], standing):
             try:
-                sealed = objects.sealed(blob, secret)
-                return self._vault.values(SecretManifest(secret, sealed, blob), wanted["version_id"])
+                manifest = objects.sealed(blob, secret)
             except (KeyError, Refusal, Transient):
                 continue
+            if self._sealer.fits(manifest, wanted["version_id"]):
+                return manifest, wanted["version_id"]
         raise Refusal(
             f"read the secret {secret.short}",
             f"its manifest (blob {wanted['blob'][:12]}) is in no clone, or cannot be opened with the platform's key",
@@ -97,6 +111,11 @@ class SecretDelivery:
             assert standing is not None
             if now := _blob_at(objects, standing):
                 yield objects, now
+
+
+def _binding(instance: Doc, node: Doc) -> Binding:
+    version_id = instance["workload"]["secret"]["version_id"]
+    return Binding(node["node_id"], instance["instance_id"], instance["app"], version_id)
 
 
 def _blob_at(objects: RemoteObjects, standing: Standing) -> str | None:

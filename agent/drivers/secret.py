@@ -1,8 +1,8 @@
 """An instance's secret file, opened in memory. Used by `agent.starting` right before a machine starts.
 
-The controller hands it out sealed to this node's age identity. Only the sealed bytes are kept, in the run folder, so
-that a machine that crashed starts again while the controller is down. The plain file is never written anywhere here;
-it leaves in the boot archive, through the guest's channel.
+The controller hands it out sealed to this node, instance and version (`kit.sealed_file`). Only the sealed bytes are
+kept, in the run folder, so that a machine that crashed starts again while the controller is down. The plain file is
+never written anywhere here; it leaves in the boot archive, through the guest's channel.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kit import logs
 from kit.canonical import digest
 from kit.errors import Refusal, Transient, TrueupError
 from kit.files import write_atomically, write_json
+from kit.sealed_file import FORM, Binding, is_sealed_file, open_file
 from kit.wire import SecretRef
 
 SEALED_BYTES_MAX = 1 << 20  # a secret file is at most 256 KiB
@@ -57,7 +58,7 @@ class Secrets:
         if document["version_id"] != wanted.version_id:
             why = f"the controller has version {document['version_id']}"
             raise Transient(attempted, why, code="secrets_missing")
-        plain = self._open(attempted, document["sealed"])
+        plain = self._open(attempted, instance_id, document)
         write_json(self._file(instance_id), document)
         return plain
 
@@ -66,7 +67,9 @@ class Secrets:
 
     async def _fetch(self, attempted: str, instance_id: str) -> dict[str, str]:
         try:
-            answer = await self._get_json(f"/v1/nodes/{self._node_id}/instances/{quote(instance_id, safe='')}/secret")
+            answer = await self._get_json(
+                f"/v1/nodes/{self._node_id}/instances/{quote(instance_id, safe='')}/secret?form={FORM}"
+            )
         except Transient as error:
             raise Transient(attempted, error.why, fix=error.fix, code="secrets_missing") from error
         except TrueupError as error:
@@ -74,12 +77,16 @@ class Secrets:
             raise Transient(attempted, error.why, fix=error.fix, code="secrets_missing") from error
         if not _is_sealed(answer):
             raise Transient(attempted, "the controller's answer makes no sense", code="secrets_injection_failed")
-        return {"version_id": answer["version_id"], "sealed": answer["sealed"]}
+        return _document(answer)
 
-    def _open(self, attempted: str, sealed: str) -> bytes:
+    def _open(self, attempted: str, instance_id: str, document: dict[str, str]) -> bytes:
         try:
-            plain: bytes = pyrage.decrypt(base64.b64decode(sealed, validate=True), [self._identity])
-        except (pyrage.DecryptError, binascii.Error) as error:
+            sealed = base64.b64decode(document["sealed"], validate=True)
+            if is_sealed_file(sealed):
+                binding = Binding(self._node_id, instance_id, document["app"], document["version_id"])
+                return open_file(sealed, self._identity, binding)
+            plain: bytes = pyrage.decrypt(sealed, [self._identity])  # of a controller before that form
+        except (pyrage.DecryptError, binascii.Error, Refusal) as error:
             fix = "it is sealed to another identity: let the node enrol again"
             raise Transient(
                 attempted, f"it cannot be opened: {error}", fix=fix, code="secrets_injection_failed"
@@ -98,10 +105,14 @@ class Secrets:
             _log.warning("a kept sealed file is damaged and was dropped", instance_id=instance_id)
             file.unlink(missing_ok=True)
             return None
-        return {"version_id": document["version_id"], "sealed": document["sealed"]}
+        return _document(document)
 
     def _file(self, instance_id: str) -> Path:
         return self._sealed / f"{digest(instance_id, length=12)}.json"
+
+
+def _document(answer: dict[str, str]) -> dict[str, str]:
+    return {"version_id": answer["version_id"], "sealed": answer["sealed"], "app": str(answer.get("app", ""))}
 
 
 def _is_sealed(document: Any) -> bool:

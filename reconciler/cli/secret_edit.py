@@ -44,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
     vault, path = open_vault(args), args.file
     content = _read(path)
     secret = _chosen(content, args).manifest
+    if secret.sops is not None:
+        why = "its values are a document of sops, which has a MAC over all of them"
+        raise Refusal(f"edit {secret.id.short}", why, fix="edit the document with: sops edit", code="usage")
     before = _own_values(vault, secret)
     after = _edited(before, f"{secret.id.short} in {path}")
     changes = {key: after.get(key) for key in {*before, *after} if before.get(key) != after.get(key)}

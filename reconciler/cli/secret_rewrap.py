@@ -30,7 +30,7 @@ from reconciler.core.sealed_text import StandingSecret, secrets_in, with_values
 from reconciler.core.secret_file import SecretRefusal
 from reconciler.vault import Vault, place_of
 from reconciler.vault.opening import Opened
-from reconciler.vault.sealing import sealed_for
+from reconciler.vault.sealing import sealed_for, sops_command_for
 
 AppliedVersion = Callable[[ResourceId], str]
 """Of a secret, as the controller knows it; "" for none."""
@@ -95,6 +95,9 @@ class Rewrap:
         secrets, findings = secrets_in(content, path, self._scope)
         anew: dict[tuple[str, str], str] = {}
         for each in secrets:
+            if each.manifest.sops is not None:
+                findings += self._of_sops(each, path)
+                continue
             try:
                 opened = self._vault.opened(each.manifest)
             except SecretRefusal as refusal:
@@ -106,6 +109,19 @@ class Rewrap:
         if findings or not anew:
             return content, 0, findings
         return with_values(content, path, self._scope, anew), len(anew), []
+
+    def _of_sops(self, each: StandingSecret, path: str) -> Iterator[Finding]:
+        """sops writes its documents; here it is said when one has to be encrypted anew."""
+        secret = each.manifest.id
+        try:
+            opened = self._vault.opened(each.manifest)
+        except SecretRefusal as refusal:
+            yield _finding(each, path, refusal)
+            return
+        if any(value.sealed_to != "newest" for value in opened.values()):
+            why = "this document of sops is not encrypted to its project's newest recipient"
+            fix = sops_command_for(secret, self._vault.recipient_of(secret.org, secret.project))
+            yield _finding(each, path, SecretRefusal("", why, fix, "secret_earlier_key"))
 
     def _anew(self, secret: ResourceId, opened: dict[str, Opened]) -> dict[tuple[str, str], str]:
         recipient = self._vault.recipient_of(secret.org, secret.project)

@@ -18,7 +18,8 @@ from reconciler.core.findings import Finding
 from reconciler.core.model import NO_PART, Kind, Marks, Origin, Resource, ResourceId
 from reconciler.core.normalise import NORMALISERS
 from reconciler.core.schema import Checked, finding_at, pointer_join
-from reconciler.core.secret_file import ResolvedSecret, ResolveSecret, SecretManifest, SecretRefusal
+from reconciler.core.secret_file import PLACE_KEY, ResolvedSecret, ResolveSecret, SecretManifest, SecretRefusal
+from reconciler.core.sops import FORMATS, SopsUnreadable, parse_sops
 from reconciler.core.yaml_reader import Mark
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -71,19 +72,45 @@ def declare(
         mark = nearest_mark(checked.marks, pointer)
         findings.append(finding_at(mark, origin.path, pointer, code, message, fix))
 
-    places = pack_places(checked.marks, origin.path)
     given = checked.document.get("spec", {})
     marks = _marks(kind, checked, note)
     if kind == "secret":
-        secret = SecretManifest(identity, given["values"], blob)
+        secret, beginnings = _sealed(given, identity, checked, blob, origin.path, findings)
+        places = pack_places({**checked.marks, **beginnings}, origin.path)
         return (
             (None, findings)
             if findings
             else (Declared(Resource(identity, {}, origin, marks), places, secret=secret), [])
         )
+    places = pack_places(checked.marks, origin.path)
     spec = to_json(NORMALISERS[kind](given, note))
     port = given["port"] if kind == "route" else 0
     return (None, findings) if findings else (Declared(Resource(identity, spec, origin, marks), places, port), [])
+
+
+def _sealed(
+    given: Mapping[str, Any], identity: ResourceId, checked: Checked, blob: str, path: str, findings: list[Finding]
+) -> tuple[SecretManifest, Mapping[str, Mark]]:
+    """With where each value begins, for those that stand inside of a SOPS document."""
+    form, text = next(((form, given["sops"][form]) for form in FORMATS if form in given.get("sops", {})), ("", ""))
+    if not form:  # or neither is there, and there is a finding about a field that is none
+        return SecretManifest(identity, given.get("values", {}), blob), {}
+    pointer = pointer_join("/spec/sops", form)
+    start = nearest_mark(checked.marks, pointer)
+
+    def mark_at(line: int) -> Mark:
+        """The document's first line is the one below its `|`."""
+        return Mark(start.line + line, 1, start.path) if line and "\n" in text else start
+
+    try:
+        parsed = parse_sops(form, text)
+    except SopsUnreadable as error:
+        findings.append(finding_at(mark_at(error.line), path, pointer, error.code, error.why, error.fix))
+        return SecretManifest(identity, {}, blob), {}
+    values = {key: value for key, value in parsed.document.values if key != PLACE_KEY}
+    beginnings = {pointer_join("/spec/values", key): mark_at(line) for key, line in parsed.lines.items()}
+    whole = {"/spec/values": start}
+    return SecretManifest(identity, values, blob, parsed.document), {**whole, **beginnings}
 
 
 def _marks(kind: Kind, checked: Checked, note: Callable[[str, str, str, str], None]) -> Marks:

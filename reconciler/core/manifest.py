@@ -6,7 +6,7 @@ commit is read by the same steps in `reconciler.git.tree_files`, which keeps wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from kit.errors import Refusal
 from reconciler.core.declared import Declared, ManifestFile, Scope, settle
@@ -16,7 +16,7 @@ from reconciler.core.language.documents import ParsedFile, parse_file
 from reconciler.core.language.outline import outline
 from reconciler.core.language.resolve import resolve_file
 from reconciler.core.model import ResourceId
-from reconciler.core.secret_file import ResolveSecret
+from reconciler.core.secret_file import ResolveSecret, SecretManifest
 
 __all__ = ["Declared", "ManifestFile", "Scope", "read_file", "read_files", "sealed_in"]
 
@@ -33,15 +33,15 @@ def read_files(
     return [settle(each.file, resolve) for each in resolved], findings
 
 
-def sealed_in(content: bytes, secret: ResourceId) -> Mapping[str, str]:
-    """The encrypted values of one secret in the manifest file that its specification's `blob` names."""
+def sealed_in(content: bytes, secret: ResourceId) -> SecretManifest:
+    """One secret, still encrypted, in the manifest file that its specification's `blob` names."""
     parsed = parse_file(content, "", "")
     of = outline(parsed)
     context = Context({"": of}, Memory())
     file = resolve_file(parsed, of, context, Scope(secret.org, secret.project)).file
     for each in file.declared:
         if each.resource.id == secret and each.secret is not None:
-            return each.secret.values
+            return each.secret
     why = file.findings[0].message if file.findings else "the file does not declare it"
     raise Refusal(f"read the secret {secret.short}", why, code="secrets_missing")
 

@@ -31,7 +31,9 @@ _ABOUT_THE_WHOLE = frozenset(("required", "oneOf", "minProperties"))
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,16})?([eE][+-]?[0-9]{1,2})?")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
-_PLAIN_PART = re.compile(r"|apiVersion|kind|metadata|name|app|env|spec|values|[A-Z_][A-Z0-9_]{0,127}")
+_PLAIN_PART = re.compile(
+    r"|apiVersion|kind|metadata|name|app|env|spec|values|sops|dotenv|json|yaml|[A-Z_][A-Z0-9_]{0,127}"
+)
 _TAGGED_IMAGE = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
 _QUOTABLE = re.compile(r"[\x20-\x7e]{1,80}")
 

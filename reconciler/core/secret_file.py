@@ -23,17 +23,33 @@ KEYS_MAX = 256
 KEY_CHARS_MAX = 128
 PLAIN_BYTES_MAX = 8192
 DECODED_BYTES_MAX = 65536
+PLACE_KEY = "TRUEUP_PLACE"
+"""Of a SOPS document: its value is what the document is for, ENV/APP/NAME. It is in no secret file."""
 _MARKER = b"base64:"
 _KEY = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
+class SopsDocument:
+    """A document that sops encrypted. `values`: in its order, "ENC[...]" or empty. `age_keys`: its data key, armored,
+    to one recipient each. `mac`: over all values, encrypted with `last_modified` beside it."""
+
+    values: tuple[tuple[str, str], ...]
+    age_keys: tuple[str, ...]
+    last_modified: str
+    mac: str
+    mac_only_encrypted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SecretManifest:
-    """A Secret as it stands in Git. `values`: key -> armored age text. `blob`: the Git object it stands in."""
+    """A Secret as it stands in Git. `values`: key -> armored age text; where it was encrypted by `sops`, the value as
+    it stands in there. `blob`: the Git object it stands in."""
 
     id: ResourceId
     values: Mapping[str, str]
     blob: str
+    sops: SopsDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)

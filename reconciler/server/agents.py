@@ -88,11 +88,19 @@ class Agents:
         wanted = instance["workload"].get("secret")
         if not wanted:
             raise Problem("secret_not_found", f"instance {instance_id} uses no secret")
-        sealed = await self._deps.secret_for(instance, node)
-        _log.info("sealed file delivered", node_id=node_id, instance_id=instance_id, version_id=wanted["version_id"])
-        return web.json_response(
-            {"version_id": wanted["version_id"], "sealed": base64.b64encode(sealed).decode()},
+        form = request.query.get("form", "")
+        sealed = await self._deps.secret_for(instance, node, form)
+        _log.info(
+            "sealed file delivered",
+            node_id=node_id,
+            instance_id=instance_id,
+            app=instance["app"],
+            version_id=wanted["version_id"],
+            versions={each["resource_id"]: each["version_id"] for each in instance.get("secrets", ())},
+            form=form[:20],
         )
+        document = {"version_id": wanted["version_id"], "sealed": base64.b64encode(sealed).decode()}
+        return web.json_response({**document, "app": instance["app"]})
 
     async def _snapshot(self, request: web.Request, views: tuple[str, ...]) -> ViewSnapshot:
         wanted = query_int(request, "min_event_id", 0)

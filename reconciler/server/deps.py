@@ -70,7 +70,7 @@ class Deps:
     handlers: Handlers
     checkpoints: Callable[[], Awaitable[Mapping[str, int]]]
     """View -> last event_id that is in it."""
-    secret_for: Callable[[Doc, Doc], Awaitable[bytes]]
+    secret_for: Callable[[Doc, Doc, str], Awaitable[bytes]]
     """(instance row, node row) -> the instance's secret file, sealed to the node's recipient."""
     quarantined: Callable[[], Awaitable[Sequence[Any]]]
     """Rows that a projection could not fold: dataclasses of projection, key, event_id, event_type and error."""

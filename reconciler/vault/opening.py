@@ -1,7 +1,8 @@
 """Ciphertext to values, with the platform's key.
 
-`reconciler.bootstrap` opens the vault once; git sync resolves Secret manifests to version ids with it, and the server
-makes a process's secret file with it and seals that to the node's own key. Plain values live in local variables of one
+In the control plane only the sealer's process opens a vault (`reconciler.sealer`): for the version ids of Secret
+manifests, and for a process's secret file, sealed to its node's own key. The commands that need the key open one
+themselves. Plain values live in local variables of one
 call: they are never logged, stored, cached or put into an exception.
 
 A value opens with the keys of its own project. What the platform's own key opens is from before projects had keys; it
@@ -25,6 +26,7 @@ import pyrage
 from kit import logs
 from kit.canonical import canonical_json
 from kit.errors import Refusal
+from kit.sealed_file import Binding, seal_file
 from reconciler.core.model import ResourceId, SecretSpec
 from reconciler.core.secret_file import (
     HEADER,
@@ -32,12 +34,14 @@ from reconciler.core.secret_file import (
     SecretManifest,
     SecretNote,
     SecretRefusal,
+    SopsDocument,
     secret_file,
 )
 from reconciler.vault import key_file
 from reconciler.vault.key_file import PlatformKey
 from reconciler.vault.project_keys import project_identity
-from reconciler.vault.sealing import command_for, place_and_value, place_of, seal
+from reconciler.vault.sealing import command_for, place_and_value, place_of, seal, sops_command_for
+from reconciler.vault.sops_values import DATA_KEY_BYTES, sops_values
 
 VERSION_DIGITS = 24
 PROJECTS_KEPT_MAX = 4096
@@ -75,7 +79,7 @@ class Vault:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._ring = _Ring(key_file.read(path))
 
     @classmethod
@@ -91,8 +95,9 @@ class Vault:
     def resolve(self, secret: SecretManifest, accepted: Accepted = STRICT) -> ResolvedSecret:
         """`ResolveSecret` with the key: every value opens, is accepted and fits, or a `SecretRefusal`."""
         opened = self.opened(secret)
+        of_sops = secret.sops is not None
         for key, each in opened.items():
-            self._check(secret.id, key, each, accepted)
+            self._check(secret.id, key, each, accepted, of_sops=of_sops)
         values = {key: each.value for key, each in opened.items()}
         added_bytes = len(secret_file(values)) - len(HEADER)
         spec = SecretSpec(self.version_id(secret.id, values), tuple(sorted(values)), secret.blob)
@@ -107,9 +112,45 @@ class Vault:
             raise SecretRefusal("", why, "push the secret anew", "secret_changed")
         return values
 
+    def fits(self, secret: SecretManifest, version_id: str) -> bool:
+        """Whether that version's values are in this manifest, and open."""
+        try:
+            self.values(secret, version_id)
+        except SecretRefusal:
+            return False
+        return True
+
+    def seal_file(
+        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
+    ) -> bytes:
+        """The secret file of a process, from its secrets with their version ids, sealed to its node. Without a binding
+        in the form that earlier agents read."""
+        content = self.secret_file([self.values(secret, version_id) for secret, version_id in parts])
+        return seal(content, recipient) if binding is None else seal_file(content, recipient, binding)
+
     def opened(self, secret: SecretManifest) -> dict[str, Opened]:
         """Every value, whatever key it is sealed to and whatever it is bound to. For immediate use only."""
+        if secret.sops is not None:
+            return self._opened_sops(secret.id, secret.sops)
         return {key: self._open(secret.id, key, armored) for key, armored in sorted(secret.values.items())}
+
+    def _opened_sops(self, secret: ResourceId, document: SopsDocument) -> dict[str, Opened]:
+        """All at once, because its MAC is over all. A value's place is the document's with the value's key."""
+        refusal: SecretRefusal | None = None
+        for armored in document.age_keys:
+            try:
+                sealed_to, data_key = self._tried(secret, "", "its data key", armored)
+            except SecretRefusal as error:
+                refusal = error
+                continue
+            if len(data_key) == DATA_KEY_BYTES:
+                place, values = sops_values(document, data_key)
+                places = {key: None if place is None else f"{place}/{key}" for key in values}
+                return {key: Opened(values[key], sealed_to, places[key]) for key in sorted(values)}
+        why = refusal.why if refusal else "its data key has the wrong length"
+        recipient = self.recipient_of(secret.org, secret.project)
+        fix = f"encrypt it to that project: sops encrypt --age {recipient}"
+        raise SecretRefusal("", why, fix, "secret_undecryptable")
 
     def secret_file(self, secrets: Sequence[Mapping[str, bytes]]) -> bytes:
         """The secret file of a process: the values of all its secrets together."""
@@ -121,18 +162,19 @@ class Vault:
             merged.update(values)
         return secret_file(merged)
 
-    def seal(self, content: bytes, recipient: str) -> bytes:
-        """`content` encrypted (binary age) to a node's recipient."""
-        return seal(content, recipient)
-
     def version_id(self, identity: ResourceId, values: Mapping[str, bytes]) -> str:
         canonical = {key: base64.b64encode(value).decode() for key, value in values.items()}
         message = canonical_json([str(identity), canonical])
         return "sv-" + hmac.new(self._keys().key.version_key, message, hashlib.sha256).hexdigest()[:VERSION_DIGITS]
 
     def _open(self, secret: ResourceId, key: str, armored: str) -> Opened:
+        sealed_to, plain = self._tried(secret, key, f"the value of {key}", armored)
+        place, value = place_and_value(plain)
+        return Opened(value, sealed_to, place)
+
+    def _tried(self, secret: ResourceId, key: str, what: str, armored: str) -> tuple[SealedTo, bytes]:
         if _is_for_a_crowd(armored):
-            why = f"the value of {key} is sealed to too many recipients; some {RECIPIENTS_MAX} are allowed"
+            why = f"{what} is sealed to too many recipients; some {RECIPIENTS_MAX} are allowed"
             raise SecretRefusal(key, why, "seal it to its project alone: trueup secret seal", "secret_too_large")
         keys = self._keys()
         newest, *earlier = keys.of(secret.org, secret.project)
@@ -144,15 +186,17 @@ class Vault:
         for sealed_to, identities in tries:
             plain = _decrypted(armored, identities) if identities else None
             if plain is not None:
-                place, value = place_and_value(plain)
-                return Opened(value, sealed_to, place)
+                return sealed_to, plain
         recipient = self.recipient_of(secret.org, secret.project)
-        why = f"the value of {key} cannot be decrypted with the key of {secret.org}/{secret.project}"
+        why = f"{what} cannot be decrypted with the key of {secret.org}/{secret.project}"
         fix = f"seal it to that project: {command_for(secret, recipient)}"
         raise SecretRefusal(key, why, fix, "secret_undecryptable")
 
-    def _check(self, secret: ResourceId, key: str, opened: Opened, accepted: Accepted) -> None:
-        command = command_for(secret, self.recipient_of(secret.org, secret.project))
+    def _check(
+        self, secret: ResourceId, key: str, opened: Opened, accepted: Accepted, *, of_sops: bool = False
+    ) -> None:
+        recipient = self.recipient_of(secret.org, secret.project)
+        command = sops_command_for(secret, recipient) if of_sops else command_for(secret, recipient)
         if opened.sealed_to == "platform" and not accepted.platform_recipient:
             why = f"the value of {key} is sealed to the platform's recipient of earlier versions, which is no project's"
             fix = (
@@ -172,7 +216,7 @@ class Vault:
     def _keys(self) -> _Ring:
         """Those of the file as it is now. One that cannot be read, or that would change every version id, is not
         taken: the program goes on with what it has."""
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp != self._stamp:
             self._stamp = stamp
             try:
@@ -242,7 +286,7 @@ def _notes(opened: Mapping[str, Opened]) -> Iterator[SecretNote]:
             yield SecretNote(keys[0], f"sealed to {what}: {told}{more}", fix, code)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp_of(path: Path) -> tuple[int, int, int]:
     """Changes when the file is replaced. Zeros while there is none."""
     try:
         found = path.stat()

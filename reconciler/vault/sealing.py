@@ -10,6 +10,7 @@ import pyrage
 
 from kit.errors import Refusal
 from reconciler.core.model import ResourceId
+from reconciler.core.secret_file import PLACE_KEY
 
 _BOUND = b"# trueup-bound-v1 "
 
@@ -52,3 +53,9 @@ def command_for(secret: ResourceId, recipient: str) -> str:
     """What seals a value rightly, to be said to whoever sealed it wrongly."""
     place = f"--env {secret.env} --app {secret.app} --name {secret.name}"
     return f"trueup secret seal --recipient {recipient} {place}"
+
+
+def sops_command_for(secret: ResourceId, recipient: str) -> str:
+    """The same for a SOPS document."""
+    place = f"{secret.env}/{secret.app}/{secret.name}"
+    return f"sops encrypt --age {recipient}, with {PLACE_KEY}={place} among its values"

@@ -167,8 +167,8 @@ def test_the_process_holds_no_key_and_no_setting(
     assert not [each for each in files if "agekey" in each or "socket" in each]
     identity = ResourceId("o", "p", "prod", "site", "secret", "tls")
     sealed = objects.sealed(repository.git("rev-parse", "HEAD:s.yaml"), identity)
-    assert set(sealed) == {"KEY"}
-    assert "BEGIN AGE" in sealed["KEY"], "the values come back as they are in Git"
+    assert set(sealed.values) == {"KEY"}
+    assert "BEGIN AGE" in sealed.values["KEY"], "the values come back as they are in Git"
     assert vault.recipient_of("org", "project")
     process.close()
 

@@ -11,9 +11,9 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import pygit2
@@ -102,7 +102,7 @@ def _read_tree(child: Child, ask: wire.Ask) -> Iterator[wire.Answer]:
 def _sealed(child: Child, ask: wire.Ask) -> Iterator[wire.Answer]:
     blob, resource_id = ask.arguments
     content = child.objects(ask.repository).blob(blob, FILE_BYTES_MAX)
-    yield wire.Done(dict(sealed_in(content, ResourceId.parse(resource_id))))
+    yield wire.Done(replace(sealed_in(content, ResourceId.parse(resource_id)), blob=blob))
 
 
 def _object(name: str) -> Callable[[Child, wire.Ask], Iterator[wire.Answer]]:
@@ -125,10 +125,10 @@ def main() -> int:
     _bound(limits)
     keep_short()
     child = Child(limits, int(sys.argv[2]))
-    questions, answers = sys.stdin.buffer, _answers()
+    questions, answers = sys.stdin.buffer, wire.answers(sys.stdout)
     while True:
         try:
-            body = wire.read_frame(questions.read, wire.REQUEST_BYTES_MAX)
+            body = wire.read_frame(questions.read, limits.request_bytes)
         except wire.FrameError:
             return 0  # the controller is gone
         try:
@@ -137,15 +137,6 @@ def main() -> int:
             answers.flush()
         except MemoryError:
             os._exit(limits.memory_exit)  # what was built so far may be anything
-
-
-def _answers() -> BinaryIO:
-    """The pipe to the controller, away from standard output, where any library may have something to say."""
-    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-    return pipe
 
 
 def _bound(limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""What the reading process may use. The controller gives them to it at its start."""
+"""What the reading process, or the sealer, may use. The controller gives them to it at its start."""
 
 from __future__ import annotations
 
@@ -16,3 +16,4 @@ class Limits(msgspec.Struct, frozen=True):
     note_bytes: int = 16 * 1024
     open_files: int = 256
     memory_exit: int = 77
+    request_bytes: int = 64 * 1024

@@ -61,12 +61,17 @@ class ReadingProcess:
 
     def ask(self, what: str, repository: str, *arguments: Any) -> Iterator[wire.Part | wire.Done]:
         """The parts of the answer; the last is a `Done`. Raises what the child reports, or `ReaderDied`."""
+        question = wire.frame(wire.Ask(what, repository, arguments))
+        if len(question) > self.limits.request_bytes:
+            why = f"the question has {len(question)} bytes; it may have {self.limits.request_bytes}"
+            raise Refusal(f"ask {what}", why, fix="make what it is about smaller", code="too_large")
         with self._lock:
             child = self._child or self._start()
             answered, closings = False, self._closings
             try:
-                child.send(wire.frame(wire.Ask(what, repository, arguments)))
-                for answer in child.answers(time.monotonic() + self.limits.question_s):
+                deadline_s = time.monotonic() + self.limits.question_s
+                child.send(question, deadline_s)
+                for answer in child.answers(deadline_s):
                     answered = not isinstance(answer, wire.Part)
                     if isinstance(answer, wire.Failed):
                         raise _raised(answer)
@@ -115,14 +120,24 @@ class _Child:
             start_new_session=True,
             bufsize=0,
         )
+        assert self.process.stdin
+        os.set_blocking(self.process.stdin.fileno(), False)
         self._finalizer = weakref.finalize(self, _end, self.process, (self._note, self._stderr))
         self._buffer = bytearray()
         self._total = 0
 
-    def send(self, frame: bytes) -> None:
-        assert len(frame) <= wire.REQUEST_BYTES_MAX
+    def send(self, frame: bytes, deadline_s: float) -> None:
         assert self.process.stdin
-        self.process.stdin.write(frame)
+        descriptor = self.process.stdin.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        rest = memoryview(frame)
+        while rest:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not poll.poll(left_s * 1000):
+                raise TimeoutError
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[os.write(descriptor, rest) :]
 
     def answers(self, deadline_s: float) -> Iterator[wire.Answer]:
         self._total = 0

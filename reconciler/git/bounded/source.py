@@ -7,7 +7,6 @@ and the next commit is read by a new process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from reconciler.core.declared import ManifestFile
 from reconciler.core.findings import Finding
 from reconciler.core.model import ResourceId
 from reconciler.core.revisions import Source
-from reconciler.core.secret_file import ResolveSecret
+from reconciler.core.secret_file import ResolveSecret, SecretManifest
 from reconciler.git.addresses import path_parts
 from reconciler.git.bounded import wire
 from reconciler.git.bounded.process import ReaderDied, ReadingProcess
@@ -84,9 +83,9 @@ class RemoteObjects:
     def between(self, base: str, head: str, count_max: int) -> list[Between]:
         return self._ask(list[Between], "between", base, head, count_max)
 
-    def sealed(self, blob: str, secret: ResourceId) -> Mapping[str, str]:
-        """The values of one secret out of a manifest file, still encrypted."""
-        return self._ask(dict[str, str], "sealed", blob, str(secret))
+    def sealed(self, blob: str, secret: ResourceId) -> SecretManifest:
+        """One secret out of a manifest file, still encrypted."""
+        return self._ask(SecretManifest, "sealed", blob, str(secret))
 
     def _ask(self, kind: type[_T], what: str, *arguments: Any) -> _T:
         try:

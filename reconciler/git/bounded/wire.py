@@ -6,14 +6,14 @@ on decoding, and the controller's side counts bytes: nothing that the child says
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
 from reconciler.core.declared import ManifestFile
 
-REQUEST_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = 16 << 20
 PART_BYTES = 512 * 1024
 """A part is sent once it holds about so much, so that neither side keeps a second copy of a whole tree."""
@@ -22,7 +22,7 @@ _LENGTH_BYTES = 4
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """`what`: a name in `child.ANSWERS`. `repository`: the path of a bare clone."""
+    """`what`: a name in `child.ANSWERS`. `repository`: the path of a bare clone (asked of the sealer: of the key)."""
 
     what: str
     repository: str
@@ -72,3 +72,14 @@ def read_frame(read: Callable[[int], bytes], bytes_max: int) -> bytes:
     if len(body) < length:
         raise FrameError("the stream ended inside a frame")
     return body
+
+
+def answers(standard_output: TextIO, *silent: TextIO) -> BinaryIO:
+    """The child's pipe to the controller, away from standard output, where any library may have something to say. What
+    goes to `silent` is lost as well."""
+    pipe = os.fdopen(os.dup(standard_output.fileno()), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (standard_output, *silent):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return pipe

@@ -24,6 +24,7 @@ import pytest_asyncio
 
 from kit.codec import to_json
 from kit.control_plane import ControlPlane
+from kit.sealed_file import FORM, Binding, open_file
 from kit.wire import Enrolment
 from reconciler.cli.main import main
 from reconciler.cli.secret import render, seal_manifest
@@ -36,6 +37,7 @@ from reconciler.vault import Vault
 from tests.acceptance.programs import Program
 from tests.acceptance.repository import Repository
 from tests.integration.cli.test_controller import APP, ENVIRONMENT, until
+from tests.memory import memory_of
 
 PLAIN = "apiVersion: trueup/v1\nkind: Secret\nmetadata: {name: slip, app: site, env: prod}\nspec:\n  values:\n    KEY: "
 
@@ -116,6 +118,11 @@ async def test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says(
         assert "slip.yaml" in said[-1]
         said.append(await documents(state))
         dump = await asyncio.to_thread(dumped, state)
+        memory = await asyncio.to_thread(memory_of, controller.pid)
+        assert refused.encode() in memory, "the controller's memory holds what happened"
+        values = list(forms(canary.encode()))
+        kept = [*values, *(line.encode() for line in (state / "platform.agekey").read_text().split())]
+        assert search(memory, kept) == [], "neither a value nor the key is in the controller's own memory"
     finally:
         code = await controller.stop()
     assert code == 0, controller.tail()
@@ -164,7 +171,11 @@ async def deliver(state: Path, canary: str, said: list[str]) -> None:
         said.append(json.dumps(plan))
         instance_id = plan["instances"][0]["instance_id"]
         answer = await node.get_json(f"/v1/nodes/node-a/instances/{instance_id}/secret")
-        assert canary.encode() in pyrage.decrypt(base64.b64decode(answer["sealed"]), [identity]), "it came through"
+        assert canary.encode() in pyrage.decrypt(base64.b64decode(answer["sealed"]), [identity]), "as to earlier agents"
+        answer = await node.get_json(f"/v1/nodes/node-a/instances/{instance_id}/secret?form={FORM}")
+        binding = Binding("node-a", instance_id, answer["app"], answer["version_id"])
+        opened = open_file(base64.b64decode(answer["sealed"]), identity, binding)
+        assert canary.encode() in opened, "it came through"
 
 
 async def documents(state: Path) -> str:

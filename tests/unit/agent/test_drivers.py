@@ -94,7 +94,7 @@ class Vault:
         self.down = False
 
     async def get_json(self, path: str) -> Any:
-        assert path == "/v1/nodes/node-a/instances/i-1/secret"
+        assert path == "/v1/nodes/node-a/instances/i-1/secret?form=hpke-v1"
         self.asked += 1
         if self.down:
             raise Transient("GET", "away")

@@ -96,7 +96,7 @@ def test_what_seal_prints_is_what_the_platform_reads(
     file = read_file(printed.encode(), "secret.yaml", "b", Scope("org", "project"), vault.resolve)
     assert not file.findings
     identity = ResourceId("org", "project", "prod", "site", "secret", "site-tls")
-    secret = SecretManifest(identity, sealed_in(printed.encode(), identity), "b")
+    secret = SecretManifest(identity, sealed_in(printed.encode(), identity).values, "b")
     assert vault.values(secret, vault.resolve(secret).spec.version_id) == {
         "CERT": b"---\n",
         "GREETING": b"hello = you",

@@ -153,7 +153,7 @@ async def serving(
     async def remove_source(removal: Removal) -> int:
         return int(await world.handle("remove_source", removal))
 
-    async def secret_for(instance: Doc, node: Doc) -> bytes:
+    async def secret_for(instance: Doc, node: Doc, form: str) -> bytes:
         await world.handle("secret", instance["instance_id"])
         return f"sealed for {node['node_id']}".encode()
 

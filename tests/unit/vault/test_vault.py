@@ -239,7 +239,7 @@ def test_values_come_out_of_the_blob_that_a_spec_names(vault: Vault) -> None:
     indented = "".join(f"      {line}\n" for line in of.values["A"].strip().splitlines())
     meta = "{name: tls, app: site, env: prod}"
     text = f"apiVersion: trueup/v1\nkind: Secret\nmetadata: {meta}\nspec:\n  values:\n    A: |\n{indented}"
-    stands = SecretManifest(SECRET, sealed_in(text.encode(), SECRET), "b")
+    stands = SecretManifest(SECRET, sealed_in(text.encode(), SECRET).values, "b")
     assert vault.values(stands, vault.resolve(of).spec.version_id) == {"A": b"hello"}
     with pytest.raises(Refusal) as refused:
         sealed_in(b"", SECRET)
@@ -249,7 +249,7 @@ def test_values_come_out_of_the_blob_that_a_spec_names(vault: Vault) -> None:
 def test_a_node_opens_what_was_sealed_for_it_with_age_itself(vault: Vault, tmp_path: Path) -> None:
     node = pyrage.x25519.Identity.generate()
     (tmp_path / "node.key").write_text(f"{node}\n")
-    (tmp_path / "sealed").write_bytes(vault.seal(b"content", str(node.to_public())))
+    (tmp_path / "sealed").write_bytes(seal(b"content", str(node.to_public())))
     command = ["age", "-d", "-i", str(tmp_path / "node.key"), str(tmp_path / "sealed")]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"content"
 
