@@ -20,8 +20,9 @@ from kit.clock import Clock
 from kit.errors import Bug, Transient
 from reconciler.core.events import Event
 from reconciler.ports import EventLog
+from reconciler.server.fan import Fan
 from reconciler.server.limits import Limits
-from reconciler.server.ring import Keys, Ring, Slice
+from reconciler.server.ring import Keys, Ring, Slice, bookmark_line
 
 _TAIL_WAIT_S = 5.0
 _log = logs.get("hub")
@@ -37,6 +38,7 @@ class Hub:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._catch_ups = asyncio.Semaphore(limits.catch_ups_max)
         self._started = asyncio.Event()
+        self.fan = Fan(clock, bookmark_line, limits.stream_chunk_bytes_max)
         self.generation = 0
         """Grows when the log became another one; a stream that began in an older generation ends."""
         self.closing = ""
@@ -60,7 +62,7 @@ class Hub:
     def close(self, reason: str) -> None:
         """Every stream writes its end line and returns."""
         self.closing = self.closing or reason
-        self._wake(list(self._waiting))
+        self._wake_all()
 
     async def run(self) -> None:
         """For ever, until cancelled. A log that cannot be read is tried again."""
@@ -132,7 +134,7 @@ class Hub:
         if ring is not None:
             self.generation += 1
             _log.warning("the log is another one now", before=f"{ring.log_id}.{ring.head}", now=head.log_id)
-            self._wake(list(self._waiting))
+            self._wake_all()
         self._started.set()
 
     async def _advance(self) -> None:
@@ -145,7 +147,9 @@ class Hub:
             events = await self._whole_commands(ring.head)
             if not events:
                 raise Transient("read the log", f"nothing behind {ring.head}, though its head is {last}")
-            self._wake(ring.add(events))
+            before, keys = ring.head, ring.add(events)
+            self._wake(keys)
+            self.fan.touched(ring, keys, before)
 
     async def _whole_commands(self, after: int) -> list[Event]:
         """A page of the log that ends where a command ends. A full page may end inside one: that one is left for the
@@ -162,8 +166,12 @@ class Hub:
                 raise Bug("read the log", f"command {events[-1].command_id} has more than {limit} events")
             limit = min(limit * 4, self._limits.command_events_max)
 
-    def _wake(self, keys: list[str] | set[str]) -> None:
-        for key in keys:
-            for future in self._waiting.get(key, ()):
+    def _wake_all(self) -> None:
+        self._wake(set(self._waiting))
+        self.fan.empty()
+
+    def _wake(self, keys: set[str]) -> None:
+        for key in self._waiting.keys() & keys:
+            for future in self._waiting[key]:
                 if not future.done():
                     future.set_result(None)

@@ -69,6 +69,11 @@ def change_line(log_id: str, event: Event) -> bytes:
     return msgspec.json.encode(document, enc_hook=to_json) + b"\n"
 
 
+def bookmark_line(log_id: str, position: int) -> bytes:
+    """Everything up to `position` that the reader may see was sent before this."""
+    return b'{"type":"bookmark","cursor":"%b.%d"}\n' % (log_id.encode(), position)
+
+
 class Ring:
     """Holds (`floor`, `head`]. Bounded in events and in bytes."""
 

@@ -2,7 +2,8 @@
 
 (a) each reader is another node, and an event is one node's. (b) every reader is an edge, and every event is for all.
 (c) the same as fast as it goes, beside etcd with as many watches of one key and values of the same size: deliveries
-per second of the server's processor time. The times of (a) and (b) go from the acknowledgement of the append to the
+per second of the server's processor time. `ratio_etcd`: a hundred watches share
+a connection, the cheapest for etcd; `ratio_etcd_own_connections`: each has its own, as machines do. The times of (a) and (b) go from the acknowledgement of the append to the
 reader's `recv`; the writer is another process than the server, so the database is between them.
 """
 
@@ -48,12 +49,15 @@ async def run(progress: Progress) -> dict[str, Any]:
             ours = await saturated(store, folder, server, url, progress)
         (last,) = await store.log.read((await store.log.head()).last_event_id - 1, limit=1)
         value = change_line((await store.log.head()).log_id, last)
-        theirs = await saturated_etcd(folder, value, progress)
+        theirs = await saturated_etcd(folder / "shared", ETCD_CONNECTIONS, ETCD_EVENTS, value, progress)
+        own = await saturated_etcd(folder / "own", READERS, ETCD_EVENTS // 5, value, progress)
     return {
         **figures,
         "ratio_etcd": round(ours / theirs, 2),
+        "ratio_etcd_own_connections": round(ours / own, 2),
         "deliveries_per_cpu_s": round(ours),
         "deliveries_per_cpu_s_etcd": round(theirs),
+        "deliveries_per_cpu_s_etcd_own_connections": round(own),
         "line_bytes": len(value),
     }
 
@@ -101,7 +105,7 @@ async def saturated(store: Store, folder: Path, server: Process, url: str, progr
     return deliveries / cpu_s
 
 
-async def saturated_etcd(folder: Path, value: bytes, progress: Progress) -> float:
+async def saturated_etcd(folder: Path, connections: int, events: int, value: bytes, progress: Progress) -> float:
     assert value.count(MARK.encode()) == 1
     async with etcd(folder) as rival:
         wanted = Order(
@@ -109,22 +113,24 @@ async def saturated_etcd(folder: Path, value: bytes, progress: Progress) -> floa
             rival.port,
             str(folder / "records-etcd"),
             mark=MARK,
-            connections=ETCD_CONNECTIONS,
-            watches=READERS // ETCD_CONNECTIONS,
+            connections=connections,
+            watches=READERS // connections,
         )
         async with fleet(wanted) as readers:
             await asyncio.sleep(2)
             await rival.put(value)  # everything is made, and warm
             await readers.until(wanted.watches, 60)
             started, cpu_s = time.monotonic(), rival.process.cpu_s
-            for number in range(ETCD_EVENTS):
+            for number in range(events):
                 await asyncio.sleep(max(0.0, started + number / SATURATED_EVENTS_PER_S - time.monotonic()))
                 await rival.put(value)
-            await readers.until(wanted.watches * (1 + ETCD_EVENTS), 120)
+            await readers.until(wanted.watches * (1 + events), 120)
             took_s, cpu_s = time.monotonic() - started, rival.process.cpu_s - cpu_s
             await readers.stop()
-    deliveries = ETCD_EVENTS * READERS
-    progress(f"etcd: {deliveries} deliveries in {took_s:.1f} s, {cpu_s:.1f} s of processor time")
+    deliveries = events * READERS
+    progress(
+        f"etcd, {connections} connections: {deliveries} deliveries in {took_s:.1f} s, {cpu_s:.1f} s of processor time"
+    )
     return deliveries / cpu_s
 
 

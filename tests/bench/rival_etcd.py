@@ -38,7 +38,7 @@ async def etcd(folder: Path) -> AsyncIterator[Etcd]:
     clients, peers = _free_port(), _free_port()
     client_url, peer_url = f"http://127.0.0.1:{clients}", f"http://127.0.0.1:{peers}"
     command = (
-        "etcd", "--data-dir", str(folder / "etcd"), "--log-level", "error",
+        "etcd", "--data-dir", str(folder), "--log-level", "error", "--logger", "zap",
         "--listen-client-urls", client_url, "--advertise-client-urls", client_url,
         "--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url,
         "--initial-cluster", f"default={peer_url}",
