@@ -20,7 +20,7 @@ from kit import logs
 from kit.errors import TrueupError
 from reconciler.server.auth import Identity, allowed, check_authorization
 from reconciler.server.deps import Deps
-from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
+from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -162,8 +162,8 @@ def _problem_of_http(request: web.Request, error: web.HTTPException) -> Problem:
 
 def _problem_response(request: web.Request, problem: Problem) -> web.Response:
     headers = {"Content-Type": "application/problem+json"}
-    if problem.status in RETRY_AFTER_S:
-        headers["Retry-After"] = str(RETRY_AFTER_S[problem.status])
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="trueup"'
     if problem.status == 405:

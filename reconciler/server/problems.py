@@ -16,6 +16,7 @@ from kit.errors import Refusal, Transient, TrueupError
 STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_argument": 400,
     "document_invalid": 400,
+    "malformed_request": 400,
     "enrolment_invalid": 400,
     "unauthorized": 401,
     "forbidden": 403,
@@ -32,8 +33,10 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "idempotency_key_reuse": 409,
     "cursor_invalid": 410,
     "body_too_large": 413,
+    "expectation_failed": 417,
     "rate_limited": 429,
     "too_many_streams": 429,
+    "header_too_large": 431,
     "plan_busy": 503,
     "plan_timeout": 503,
     "unavailable": 503,
@@ -44,10 +47,18 @@ RETRY_AFTER_S: Mapping[int, int] = {408: 1, 429: 5, 503: 2, 504: 1}
 
 
 class Problem(Exception):
-    """An answer that is not a success. `extra` are further members, such as the present cursor."""
+    """An answer that is not a success. `extra` are further members, such as the present cursor. `retry_after_s`: when
+    it is known better than by the status."""
 
     def __init__(
-        self, code: str, detail: str, *, status: int = 0, fix: str = "", extra: Mapping[str, Any] | None = None
+        self,
+        code: str,
+        detail: str,
+        *,
+        status: int = 0,
+        fix: str = "",
+        extra: Mapping[str, Any] | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(code, detail)
         self.code = code
@@ -55,6 +66,7 @@ class Problem(Exception):
         self.detail = detail
         self.fix = fix
         self.extra = dict(extra or {})
+        self.retry_after_s = RETRY_AFTER_S.get(self.status) if retry_after_s is None else retry_after_s
 
 
 def problem_of(error: TrueupError) -> Problem:
@@ -72,7 +84,6 @@ def problem_of(error: TrueupError) -> Problem:
 
 def problem_document(problem: Problem, request_id: str) -> dict[str, Any]:
     """Every member is always there, so that a client needs no special case."""
-    retry_after_s = RETRY_AFTER_S.get(problem.status)
     return {
         "type": f"urn:trueup:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -80,8 +91,8 @@ def problem_document(problem: Problem, request_id: str) -> dict[str, Any]:
         "detail": problem.detail,
         "code": problem.code,
         "fix": problem.fix,
-        "retryable": retry_after_s is not None,
-        "retry_after_seconds": retry_after_s,
+        "retryable": problem.retry_after_s is not None,
+        "retry_after_seconds": problem.retry_after_s,
         "request_id": request_id,
         **problem.extra,
     }

@@ -3,8 +3,8 @@
     hello, then any number of (changes of whole commands, bookmark), then end.
 
 A stream is a position. Behind the end of the log it is a loop: take the next piece behind the position from the hub,
-write it with its bookmark in one write, wait until the client has taken it. At the end it has a seat in the `Fan`, which
-writes to many at once; who does not take that at once is back in the loop. So a slow client holds one piece
+write it with its bookmark in one write, wait until the client has taken it. At the end it has a seat in the `Fan`,
+which writes to many at once; who does not take that at once is back in the loop. So a slow client holds one piece
 (`stream_chunk_bytes_max`) and the socket's buffer, and delays nobody. A client that takes nothing for `stream_stall_s`
 is cut off. Positions only grow: within one connection an event is sent once, and across connections the client goes on
 from the last cursor that it kept.
@@ -150,6 +150,9 @@ class Streams:
                 fix="read the plan and go on from its log_id and generation",
                 extra={"cursor": present},
             )
+        if wait_s := self._hub.retry_after_s(position):
+            why = "too many change streams wait for old events"
+            raise Problem("unavailable", why, fix="come back after the time that is told", retry_after_s=wait_s)
         return position
 
     async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:

@@ -2,9 +2,9 @@
 
 (a) each reader is another node, and an event is one node's. (b) every reader is an edge, and every event is for all.
 (c) the same as fast as it goes, beside etcd with as many watches of one key and values of the same size: deliveries
-per second of the server's processor time. `ratio_etcd`: a hundred watches share
-a connection, the cheapest for etcd; `ratio_etcd_own_connections`: each has its own, as machines do. The times of (a) and (b) go from the acknowledgement of the append to the
-reader's `recv`; the writer is another process than the server, so the database is between them.
+per second of the server's processor time. `ratio_etcd`: a hundred watches share a connection, the cheapest for etcd;
+`ratio_etcd_own_connections`: each has its own, as machines do. The times of (a) and (b) go from the acknowledgement of
+the append to the reader's `recv`; the writer is another process than the server, so the database is between them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ async def filtered(store: Store, folder: Path, server: Process, url: str, progre
         kib_per_reader = (server.rss_kib - before_kib) / READERS
         progress(f"{READERS} nodes connected, {kib_per_reader:.1f} KiB each")
         cpu_s = server.cpu_s
-        acknowledged = await write(store, FILTERED_EVENTS_PER_S, int(SECONDS * FILTERED_EVENTS_PER_S), _one_node_each)
+        acknowledged = await write(store, FILTERED_EVENTS_PER_S, int(SECONDS * FILTERED_EVENTS_PER_S), one_node_each)
         await asyncio.sleep(1)
         cpu_s = server.cpu_s - cpu_s
         p50_ms, p99_ms, count = latencies(await readers.stop(), acknowledged)
@@ -168,7 +168,7 @@ def latencies(records: Records, acknowledged: dict[int, float]) -> tuple[float, 
     return round(parts[49] * 1000, 1), round(parts[98] * 1000, 1), len(late_s)
 
 
-def _one_node_each(number: int) -> NewEvent:
+def one_node_each(number: int) -> NewEvent:
     return new_event(
         "instance.status_changed", instance_id=f"i-{number}", node_id=f"node-{number * 7 % READERS}", status="ready"
     )
