@@ -9,6 +9,7 @@ Events come in whole commands and leave in whole commands; `read` never cuts one
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
