@@ -1,7 +1,7 @@
 """HTTP to the controller, for agents, edges and the command line. Used by `kit.follow`, reports and reads.
 
 A problem+json answer becomes a `Refusal` (4xx) or a `Transient` (5xx, 408, 429, no connection, time-out) that carries
-the server's own code, message and request id.
+the server's own code, message, request id and the time after which it wants to be asked again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ REQUEST_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_BYTES_MAX = 64 << 20
 LINE_BYTES_MAX = 4 << 20
+RETRY_AFTER_S_MAX = 120.0
 
 
 class ControlPlane:
@@ -42,9 +43,17 @@ class ControlPlane:
             await self._session.close()
             self._session = None
 
-    async def get_json(self, path: str, /, *, timeout_s: float = REQUEST_TIMEOUT_S, **query: str | int) -> Any:
+    async def get_json(
+        self,
+        path: str,
+        /,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **query: str | int,
+    ) -> Any:
         """The document at `path` ("/v1/..."); empty query values are left out."""
-        return await self._call("GET", path, None, query, timeout_s)
+        return await self._call("GET", path, None, query, timeout_s, headers)
 
     async def post_json(
         self,
@@ -65,7 +74,10 @@ class ControlPlane:
             async with self._open().get(self._base_url + path, params=_given(query), timeout=limits) as answer:
                 await _raise_for_problem(attempted, answer)
                 yield _documents(attempted, answer.content)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            why = f"nothing came for {idle_timeout_s:g} s"
+            raise Transient(attempted, why, code="stream_silent") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(attempted, self._base_url, error) from error
 
     async def _call(
@@ -119,7 +131,13 @@ async def _raise_for_problem(attempted: str, answer: aiohttp.ClientResponse) -> 
         f"the controller answered {answer.status}: {why}" + (f" (request {request_id})" if request_id else ""),
         fix=problem.get("fix", ""),
         code=problem.get("code") or f"http_{answer.status}",
+        retry_after_s=_retry_after_s(answer.headers.get("Retry-After", "")),
     )
+
+
+def _retry_after_s(text: str) -> float:
+    """In seconds; a date is no number and means nothing here."""
+    return min(float(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() else 0.0
 
 
 def _parse_problem(body: bytes) -> dict[str, Any]:

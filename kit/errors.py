@@ -15,15 +15,19 @@ class TrueupError(Exception):
     `why`: the reason, in the words of the one who has to act.
     `fix`: what to do; empty when there is nothing but waiting.
     `code`: a closed, stable word for machines, such as "manifest_invalid".
+    `retry_after_s`: when the other side wants to be asked again; 0 when it did not say.
     """
 
     retryable = False
 
-    def __init__(self, attempted: str, why: str, *, fix: str = "", code: str = "internal") -> None:
+    def __init__(
+        self, attempted: str, why: str, *, fix: str = "", code: str = "internal", retry_after_s: float = 0.0
+    ) -> None:
         self.attempted = attempted
         self.why = why
         self.fix = fix
         self.code = code
+        self.retry_after_s = retry_after_s
         super().__init__(attempted, why)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 InstanceStatus = Literal["preparing", "booting", "ready", "unready", "draining", "stopped", "failed"]
 """Observed by the agent. `unready`: it runs, its health check fails. `failed`: it does not run; the agent tries again
@@ -109,6 +109,7 @@ class NodePlan:
     instances: tuple[PlannedInstance, ...] = ()
     volumes: tuple[PlannedVolume, ...] = ()
     spec_version: int = 1
+    digest: str = ""  # of the items: `kit.plan_delta`
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,20 @@ class RoutePlan:
     generation: int
     routes: tuple[PlannedRoute, ...] = ()
     spec_version: int = 1
+    digest: str = ""  # of the items: `kit.plan_delta`
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDelta:
+    """Instead of a plan, for who named the digest of the plan that it holds (`base`) and is known to hold it. By list:
+    whole items that are new or changed, and the names of those that are gone. `digest`: of the plan that results."""
+
+    log_id: str
+    generation: int
+    base: str
+    digest: str
+    changed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

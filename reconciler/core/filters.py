@@ -2,6 +2,7 @@
 
 Called by `reconciler.server.ring` for each event once; a reader holds one key that comes from its identity, so the
 filter is exact and costs one look-up. An operator's key, which matches everything, is added there.
+`reconciler.store.event_queries` says the same in SQL.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ from __future__ import annotations
 from reconciler.core.events import Event
 
 EDGE = "edge"
-_EDGE_INSTANCE_EVENTS = frozenset({"instance.allocated", "instance.desired_state_changed", "instance.status_changed"})
+_NODE = "node:"
+EDGE_AGGREGATE = "route"
+EDGE_INSTANCE_EVENTS = frozenset({"instance.allocated", "instance.desired_state_changed", "instance.status_changed"})
 
 
 def node_key(node_id: str) -> str:
-    return f"node:{node_id}"
+    return f"{_NODE}{node_id}"
+
+
+def node_of(key: str) -> str:
+    """The node whose key it is; "" for another key."""
+    return key.removeprefix(_NODE) if key.startswith(_NODE) else ""
 
 
 def keys(event: Event) -> frozenset[str]:
@@ -22,6 +30,6 @@ def keys(event: Event) -> frozenset[str]:
     node_id = event.payload.get("node_id")
     if isinstance(node_id, str) and node_id:
         found.add(node_key(node_id))
-    if event.aggregate_type == "route" or event.event_type in _EDGE_INSTANCE_EVENTS:
+    if event.aggregate_type == EDGE_AGGREGATE or event.event_type in EDGE_INSTANCE_EVENTS:
         found.add(EDGE)
     return frozenset(found)

@@ -15,13 +15,15 @@ from aiohttp import web
 
 from kit import logs
 from kit.codec import from_json, to_json
-from kit.wire import EdgeReport, Enrolment, NodeReport
+from kit.plan_delta import PLAN_BASE
+from kit.wire import EdgeReport, Enrolment, NodePlan, NodeReport, RoutePlan
 from reconciler.core.plans import NODE_PLAN_VIEWS, ROUTE_PLAN_VIEWS, node_plan, route_plan
 from reconciler.ports import ViewSnapshot
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem
 from reconciler.server.pulse import Pulse
 from reconciler.server.requests import query_int, read_document
+from reconciler.server.sent_plans import SentPlans
 
 Document = TypeVar("Document", Enrolment, NodeReport, EdgeReport)
 _log = logs.get("agents")
@@ -31,6 +33,7 @@ class Agents:
     def __init__(self, deps: Deps, pulse: Pulse) -> None:
         self._deps = deps
         self._pulse = pulse
+        self._sent_plans = SentPlans()
 
     async def enrol(self, request: web.Request) -> web.Response:
         enrolment = await self._document(request, Enrolment, request.match_info["node"])
@@ -71,12 +74,16 @@ class Agents:
         if node_id not in now.rows["nodes"]:
             raise _unknown_node(node_id)
         plan = node_plan(now.rows, node_id, log_id=now.log_id, generation=now.event_id)
-        return web.json_response(to_json(plan))
+        return self._plan_answer(request, f"node:{node_id}", plan)
 
     async def route_plan(self, request: web.Request) -> web.Response:
         now = await self._snapshot(request, ROUTE_PLAN_VIEWS)
-        plan = route_plan(now.rows, request.match_info["edge"], log_id=now.log_id, generation=now.event_id)
-        return web.json_response(to_json(plan))
+        edge_id = request.match_info["edge"]
+        plan = route_plan(now.rows, edge_id, log_id=now.log_id, generation=now.event_id)
+        return self._plan_answer(request, f"edge:{edge_id}", plan)
+
+    def _plan_answer(self, request: web.Request, reader: str, plan: NodePlan | RoutePlan) -> web.Response:
+        return web.json_response(self._sent_plans.answer(reader, to_json(plan), request.headers.get(PLAN_BASE, "")))
 
     async def secret(self, request: web.Request) -> web.Response:
         """Sealed to the node, so that nobody on the way can read it. Each delivery is in the log file."""

@@ -13,15 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import AsyncIterator
 
 from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
-from kit.errors import Bug, Transient
-from reconciler.core.events import Event
+from kit.errors import Transient
 from reconciler.ports import EventLog
+from reconciler.server.fan import Fan
 from reconciler.server.limits import Limits
-from reconciler.server.ring import Keys, Ring, Slice
+from reconciler.server.log_reading import LogReading
+from reconciler.server.ring import ALL, Keys, Ring, Slice, bookmark_line, change_line
 
 _TAIL_WAIT_S = 5.0
 _log = logs.get("hub")
@@ -30,13 +32,17 @@ _log = logs.get("hub")
 class Hub:
     def __init__(self, log: EventLog, keys: Keys, clock: Clock, limits: Limits) -> None:
         self._log = log
+        self._reading = LogReading(log, limits)
         self._keys = keys
         self._clock = clock
         self._limits = limits
         self._ring: Ring | None = None
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._catch_ups = asyncio.Semaphore(limits.catch_ups_max)
+        self._catching_up_count = self._refused = 0
+        self._rng = random.Random()  # noqa: S311  # jitter
         self._started = asyncio.Event()
+        self.fan = Fan(clock, bookmark_line, limits.stream_chunk_bytes_max)
         self.generation = 0
         """Grows when the log became another one; a stream that began in an older generation ends."""
         self.closing = ""
@@ -60,7 +66,7 @@ class Hub:
     def close(self, reason: str) -> None:
         """Every stream writes its end line and returns."""
         self.closing = self.closing or reason
-        self._wake(list(self._waiting))
+        self._wake_all()
 
     async def run(self) -> None:
         """For ever, until cancelled. A log that cannot be read is tried again."""
@@ -86,11 +92,14 @@ class Hub:
         found = ring.read(key, position, self._limits.stream_chunk_bytes_max)
         if found is not None:
             return found
-        async with self._catch_ups:
-            events = await self._whole_commands(position)
-        if not events:
-            raise Transient("read the log", f"nothing behind {position}, though its head is {ring.head}")
-        return Slice(ring.select(key, events), events[-1].event_id)
+        async with self._catching_up():
+            if key == ALL:
+                events = await self._reading.whole_commands(position, ring.floor)
+                end = events[-1].event_id
+            else:
+                end = await self._reading.command_end(min(position + self._limits.scan_events, ring.floor), ring.floor)
+                events, end = await self._reading.scan(key, position, end)
+        return Slice(tuple(change_line(ring.log_id, event) for event in events), end)
 
     async def wait(self, key: str, position: int, timeout_s: float) -> bool:
         """True as soon as `key` may have something behind `position`; False after the time-out."""
@@ -109,6 +118,25 @@ class Hub:
             self._forget(key, future)
         return True
 
+    def retry_after_s(self, position: int) -> int:
+        """0 for a reader that may come in: the ring has what it needs, or few enough wait for the log. Otherwise when
+        it should come back: at random, so that they do not come back together."""
+        waiting = self._catching_up_count
+        if position >= self.current_ring().floor or waiting < self._limits.catch_ups_waiting_max:
+            return 0
+        self._refused += 1
+        return 1 + int(self._rng.uniform(0, (waiting + self._refused) / self._limits.catch_ups_per_s))
+
+    @contextlib.asynccontextmanager
+    async def _catching_up(self) -> AsyncIterator[None]:
+        self._catching_up_count += 1
+        try:
+            async with self._catch_ups:
+                yield
+        finally:
+            self._catching_up_count -= 1
+            self._refused = max(0, self._refused - 1)
+
     def _forget(self, key: str, future: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(key, set())
         waiting.discard(future)
@@ -116,23 +144,23 @@ class Hub:
             self._waiting.pop(key, None)
 
     async def _find_head(self) -> None:
-        """At the start and after each failure: is this still the log that the ring was made from?"""
+        """At the start and after each failure: is this still the log that the ring was made from? A new ring begins
+        with what came last."""
         head = await self._log.head()
         ring = self._ring
         if ring is not None and ring.log_id == head.log_id and ring.head <= head.last_event_id:
             return
-        limits = self._limits
-        self._ring = Ring(
-            head.log_id,
-            head.last_event_id,
-            self._keys,
-            events_max=limits.ring_events_max,
-            bytes_max=limits.ring_bytes_max,
-        )
+        limits, last = self._limits, head.last_event_id
+        start = max(0, last - min(limits.ring_start_events, limits.ring_events_max))
+        start = await self._reading.command_end(start, last)
+        new = Ring(head.log_id, start, self._keys, events_max=limits.ring_events_max, bytes_max=limits.ring_bytes_max)
+        while new.head < last:
+            new.add(await self._reading.whole_commands(new.head, last))
+        self._ring = new
         if ring is not None:
             self.generation += 1
             _log.warning("the log is another one now", before=f"{ring.log_id}.{ring.head}", now=head.log_id)
-            self._wake(list(self._waiting))
+            self._wake_all()
         self._started.set()
 
     async def _advance(self) -> None:
@@ -142,28 +170,17 @@ class Hub:
             await self._find_head()
             return
         while ring.head < last:
-            events = await self._whole_commands(ring.head)
-            if not events:
-                raise Transient("read the log", f"nothing behind {ring.head}, though its head is {last}")
-            self._wake(ring.add(events))
+            events = await self._reading.whole_commands(ring.head, last)
+            before, keys = ring.head, ring.add(events)
+            self._wake(keys)
+            self.fan.touched(ring, keys, before)
 
-    async def _whole_commands(self, after: int) -> list[Event]:
-        """A page of the log that ends where a command ends. A full page may end inside one: that one is left for the
-        next page, and if it is the only one the page grows."""
-        limit = self._limits.page_events
-        while True:
-            events = await self._log.read(after, limit=limit)
-            if len(events) < limit:
-                return events
-            whole = [event for event in events if event.command_id != events[-1].command_id]
-            if whole:
-                return whole
-            if limit >= self._limits.command_events_max:
-                raise Bug("read the log", f"command {events[-1].command_id} has more than {limit} events")
-            limit = min(limit * 4, self._limits.command_events_max)
+    def _wake_all(self) -> None:
+        self._wake(set(self._waiting))
+        self.fan.empty()
 
-    def _wake(self, keys: list[str] | set[str]) -> None:
-        for key in keys:
-            for future in self._waiting.get(key, ()):
+    def _wake(self, keys: set[str]) -> None:
+        for key in self._waiting.keys() & keys:
+            for future in self._waiting[key]:
                 if not future.done():
                     future.set_result(None)

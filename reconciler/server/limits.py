@@ -81,15 +81,24 @@ class Limits:
 
     ring_events_max: int = 20_000
     ring_bytes_max: int = 64 << 20
+    ring_start_events: int = 10_000
+    """Read at the start, so that those who come back after a restart are served from memory."""
     page_events: int = 1000
     """One read of the log."""
+    scan_events: int = 50_000
+    """One read of the log through the filter of a node or an edge; what does not match stays in the database."""
     command_events_max: int = 10_000
     """A command with more events is read by no one: the log does not accept it either."""
     catch_ups_max: int = 4
     """Streams that read old events from the database at once; the others wait their turn, so that a thousand agents
     that come back together do not starve the projector of connections."""
+    catch_ups_waiting_max: int = 256
+    """More are refused when they come, with a time to come back at that grows with their number."""
+    catch_ups_per_s: float = 50.0
+    """For that time only: what the database is trusted to do."""
 
     def __post_init__(self) -> None:
+        assert self.page_events <= self.scan_events
         assert self.streams_max < self.connections_max
         assert self.bookmark_every_s < self.stream_stall_s
         assert self.page_events <= self.ring_events_max

@@ -9,6 +9,7 @@ Events come in whole commands and leave in whole commands; `read` never cuts one
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ from reconciler.core.events import Event
 
 ALL = "*"
 """The key of the readers that see everything."""
+
+_encode = msgspec.json.Encoder(enc_hook=to_json).encode
 
 Keys = Callable[[Event], Iterable[str]]
 
@@ -64,9 +67,17 @@ class _Index:
 
 
 def change_line(log_id: str, event: Event) -> bytes:
-    """One line of the change stream; the same bytes for every reader."""
-    document = {"type": "change", "cursor": f"{log_id}.{event.event_id}", "event": event}
-    return msgspec.json.encode(document, enc_hook=to_json) + b"\n"
+    """One line of the change stream; the same bytes for every reader. msgspec is six times as fast as json."""
+    try:
+        text = _encode(event)
+    except OverflowError:  # whole numbers beyond 64 bits
+        text = json.dumps(to_json(event), separators=(",", ":"), ensure_ascii=False).encode()
+    return b'{"type":"change","cursor":"%b.%d","event":%b}\n' % (log_id.encode(), event.event_id, text)
+
+
+def bookmark_line(log_id: str, position: int) -> bytes:
+    """Everything up to `position` that the reader may see was sent before this."""
+    return b'{"type":"bookmark","cursor":"%b.%d"}\n' % (log_id.encode(), position)
 
 
 class Ring:
@@ -112,12 +123,6 @@ class Ring:
         behind = len(index.entries) - first - len(chosen)
         end = chosen[-1].command_end if behind else self.head
         return Slice(tuple(entry.line for entry in chosen), max(position, end))
-
-    def select(self, key: str, events: Sequence[Event]) -> tuple[bytes, ...]:
-        """The same filter over events from the database."""
-        return tuple(
-            change_line(self.log_id, event) for event in events if key == ALL or key in frozenset(self._keys(event))
-        )
 
     def _serialise(self, events: Sequence[Event]) -> Iterable[_Entry]:
         ends: dict[str, int] = {event.command_id: event.event_id for event in events}

@@ -2,8 +2,9 @@
 
     hello, then any number of (changes of whole commands, bookmark), then end.
 
-A stream is a position and a loop: take the next piece behind the position from the hub, write it with its bookmark in
-one write, wait. The write waits for a slow client and the position waits with it, so a slow client holds one piece
+A stream is a position. Behind the end of the log it is a loop: take the next piece behind the position from the hub,
+write it with its bookmark in one write, wait until the client has taken it. At the end it has a seat in the `Fan`,
+which writes to many at once; who does not take that at once is back in the loop. So a slow client holds one piece
 (`stream_chunk_bytes_max`) and the socket's buffer, and delays nobody. A client that takes nothing for `stream_stall_s`
 is cut off. Positions only grow: within one connection an event is sent once, and across connections the client goes on
 from the last cursor that it kept.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import socket
 from collections import Counter
@@ -22,16 +24,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from kit import logs
 from kit.clock import Clock
 from kit.errors import TrueupError
 from reconciler.ports import EventLog
 from reconciler.server.auth import Identity
+from reconciler.server.fan import Seat
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
 from reconciler.server.problems import Problem
-from reconciler.server.ring import ALL
+from reconciler.server.ring import ALL, bookmark_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +67,7 @@ class Streams:
         self._clock = clock
         self._limits = limits
         self._open: Counter[Identity] = Counter()
+        self._rng = random.Random()  # noqa: S311  # jitter
 
     @property
     def open_count(self) -> int:
@@ -80,20 +85,37 @@ class Streams:
 
     async def _stream(self, request: web.Request, identity: Identity, key: str, position: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
-        _bound_socket(request, self._limits)
+        seat = Seat(key, _bound_socket(request, self._limits), chunked=request.version >= HttpVersion11)
         await response.prepare(request)
         following = _Following(self._hub, key, position)
         try:
-            await self._write(response, following.hello())
-            while data := await following.next_piece(self._limits.bookmark_every_s):
-                await self._write(response, data)
-            await self._write(response, _line(type="end", reason=following.end_reason))
+            await self._write(request, response, following.hello())
+            while not following.ended():
+                if following.at_the_end():
+                    await self._sit(following, seat)
+                    await self._write(request, response, b"")
+                else:
+                    await self._write(request, response, await following.next_piece())
+            await self._write(request, response, _line(type="end", reason=following.end_reason))
         except TimeoutError:
             _log.warning("slow reader cut off", identity=str(identity), position=following.position)
             _abort(request)
         except ConnectionError:
             _log.debug("reader left", identity=str(identity), position=following.position)
         return response
+
+    async def _sit(self, following: _Following, seat: Seat) -> None:
+        """For as long as it takes what it is given. Bookmarks of many readers are spread over the time between them."""
+        fan, every_s = self._hub.fan, self._limits.bookmark_every_s
+        seat.position = following.position
+        async with fan.seated(seat):
+            while not seat.left.is_set():
+                try:
+                    async with asyncio.timeout(every_s * self._rng.uniform(0.5, 1)):
+                        await seat.left.wait()
+                except TimeoutError:
+                    fan.remind(self._hub.current_ring(), seat)
+        following.position = seat.position
 
     async def _long_poll(self, key: str, position: int, wait_s: float) -> web.StreamResponse:
         """The same lines as one bounded answer: as soon as there is a change, or after `wait_s` without one."""
@@ -128,11 +150,17 @@ class Streams:
                 fix="read the plan and go on from its log_id and generation",
                 extra={"cursor": present},
             )
+        if wait_s := self._hub.retry_after_s(position):
+            why = "too many change streams wait for old events"
+            raise Problem("unavailable", why, fix="come back after the time that is told", retry_after_s=wait_s)
         return position
 
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+    async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+        """Returns when the kernel has taken everything."""
         async with asyncio.timeout(self._limits.stream_stall_s):
-            await response.write(data)
+            if data:
+                await response.write(data)
+            await request.writer.drain()
 
     @contextmanager
     def _counted(self, identity: Identity) -> Iterator[None]:
@@ -165,24 +193,28 @@ class _Following:
     def hello(self) -> bytes:
         return _line(type="hello", log_id=self._log_id, cursor=self._cursor())
 
-    async def next_piece(self, wait_s: float) -> bytes:
+    def at_the_end(self) -> bool:
+        """The ring has nothing behind the position, for any key."""
+        return self.position >= self._hub.current_ring().head
+
+    async def next_piece(self, wait_s: float = 0) -> bytes:
         """Changes and their bookmark; after `wait_s` without a change the bookmark alone; empty at the end."""
         try:
-            if not self._ended():
+            if wait_s and not self.ended():
                 await self._hub.wait(self._key, self.position, wait_s)
-            if self._ended():
+            if self.ended():
                 return b""
             piece = await self._hub.read(self._key, self.position)
         except TrueupError as error:
             self.end_reason = error.code
             return b""
-        if self._ended():  # while it was read the log may have become another one
+        if self.ended():  # while it was read the log may have become another one
             return b""
         self.position = piece.position
         self.sent_changes = bool(piece.lines)
-        return b"".join(piece.lines) + _line(type="bookmark", cursor=self._cursor())
+        return b"".join(piece.lines) + bookmark_line(self._log_id, self.position)
 
-    def _ended(self) -> bool:
+    def ended(self) -> bool:
         moved = "log_changed" if self._hub.generation != self._generation else ""
         self.end_reason = self.end_reason or self._hub.closing or moved
         return bool(self.end_reason)
@@ -207,15 +239,19 @@ def _line(**fields: str) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def _bound_socket(request: web.Request, limits: Limits) -> None:
+def _bound_socket(request: web.Request, limits: Limits) -> asyncio.Transport:
     """The kernel's share of a slow reader's memory, and when it gives up a vanished one. Later than we give up a slow
-    one, so that a slow one is cut off with the reason in the log."""
+    one, so that a slow one is cut off with the reason in the log. Beside it nothing is buffered but the last piece."""
     transport = request.transport
-    connection = transport.get_extra_info("socket") if transport else None
+    if transport is None:
+        raise ConnectionResetError("the reader left before it was answered")
+    transport.set_write_buffer_limits(0)
+    connection = transport.get_extra_info("socket")
     if connection is None:
-        return
+        return transport
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.stream_sndbuf_bytes)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.stream_stall_s * 2000))
+    return transport
 
 
 def _abort(request: web.Request) -> None:

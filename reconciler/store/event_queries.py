@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from kit.errors import Refusal
 from reconciler.core.event_filter import split_types
+from reconciler.core.filters import EDGE, EDGE_AGGREGATE, EDGE_INSTANCE_EVENTS, node_of
 from reconciler.ports import EventFilter
 from reconciler.store.rows import COLUMNS
 
@@ -51,6 +52,8 @@ def _wanted(only: EventFilter) -> Iterator[tuple[str, object]]:
         yield "correlation_id <> '' AND correlation_id = ${0}", only.correlation_id
     if only.causation_id:
         yield "causation_id > 0 AND causation_id = ${0}", only.causation_id
+    if only.reader:
+        yield _of_reader(only.reader)
     if only.command_id:
         yield (
             "event_id BETWEEN (SELECT first_event_id FROM commands WHERE command_id = ${0})"
@@ -63,6 +66,15 @@ def _wanted(only: EventFilter) -> Iterator[tuple[str, object]]:
     ):
         if value:
             yield f"{column} = ${{0}}", value
+
+
+def _of_reader(key: str) -> tuple[str, object]:
+    """As `reconciler.core.filters.keys`. No index: a range of event_id is read from end to end, in Postgres."""
+    if key == EDGE:
+        return f"(aggregate_type = '{EDGE_AGGREGATE}' OR event_type = ANY(${{0}}::text[]))", sorted(
+            EDGE_INSTANCE_EVENTS
+        )
+    return "payload ->> 'node_id' = ${0} AND ${0} <> ''", node_of(key)
 
 
 def _of_types(event_types: tuple[str, ...]) -> tuple[str, object]:

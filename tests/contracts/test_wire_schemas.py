@@ -30,6 +30,7 @@ _FOLDER = Path(__file__).parents[2] / "schemas" / "wire"
 _DOCUMENTS: dict[str, type[Any]] = {
     "node_plan": wire.NodePlan,
     "route_plan": wire.RoutePlan,
+    "plan_delta": wire.PlanDelta,
     "node_report": wire.NodeReport,
     "edge_report": wire.EdgeReport,
     "enrolment": wire.Enrolment,

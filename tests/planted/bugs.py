@@ -13,6 +13,8 @@ MIRROR = "tests/properties/test_mirror_equals_views.py"
 JOINING = "tests/properties/test_joining.py"
 TREES = "tests/properties/test_following_trees.py"
 TASKS = "tests/integration/tasks"
+STREAMS = "tests/unit/server/test_streams.py"
+FAN = "tests/unit/server/test_fan.py"
 COPIED = "tests/attacks/test_copied_secrets.py"
 
 
@@ -272,6 +274,62 @@ BUGS = (
         "if _is_for_a_crowd(armored):",
         "if False:",
         "tests/unit/vault/test_vault.py::test_a_value_for_a_crowd_is_refused_before_anything_is_tried",
+    ),
+    Bug(
+        "S3",
+        "late readers of a filter are given what is near, and their position jumps over the rest",
+        "reconciler/server/log_reading.py",
+        "only=EventFilter(reader=key), upto=end",
+        "only=EventFilter(reader=key), upto=end - 1",
+        f"{STREAMS}::test_random_readers_see_exactly_the_filtered_log",
+    ),
+    Bug(
+        "S4",
+        "a piece of the log ends where it happens to end",
+        "reconciler/server/log_reading.py",
+        "while 0 < event_id < head:",
+        "while False:",
+        f"{STREAMS}::test_a_command_is_never_cut_in_two",
+    ),
+    Bug(
+        "S6",
+        "a bookmark overtakes what waits for its turn in a flush",
+        "reconciler/server/fan.py",
+        "min(clean_upto, self._flushed_from.get(seat.key, clean_upto))",
+        "ring.head",
+        f"{FAN}::test_a_bookmark_never_overtakes_what_waits_to_be_flushed",
+    ),
+    Bug(
+        "S10",
+        "who takes nothing keeps its seat",
+        "reconciler/server/fan.py",
+        "return not self.transport.get_write_buffer_size()",
+        "return True",
+        f"{FAN}::test_a_seat_that_does_not_take_what_it_is_given_is_left_and_the_others_are_served",
+    ),
+    Bug(
+        "S8",
+        "the seats of the log of before are kept",
+        "reconciler/server/hub.py",
+        "        self._wake(set(self._waiting))\n        self.fan.empty()",
+        "        self._wake(set(self._waiting))",
+        f"{STREAMS}::test_a_log_that_was_restored_ends_every_stream_and_then_refuses_the_cursor",
+    ),
+    Bug(
+        "plans",
+        "a delta is believed whatever results from it",
+        "kit/plan_delta.py",
+        'if document.get("digest") and digest(items_of(document)) != document["digest"]:',
+        "if False:",
+        "tests/integration/kit/test_follow.py::test_a_wrong_delta_is_noticed_and_repaired",
+    ),
+    Bug(
+        "plans",
+        "a stream that says nothing is waited for",
+        "kit/follow.py",
+        '(broke is not None and broke.code == "stream_silent")',
+        "False",
+        "tests/integration/kit/test_follow.py::test_a_stream_that_says_nothing_is_left_for_the_long_poll_at_once",
     ),
     Bug(
         "P1",

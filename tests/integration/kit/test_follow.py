@@ -16,6 +16,8 @@ from kit.backoff import Backoff
 from kit.control_plane import ControlPlane
 from kit.errors import Refusal, Transient
 from kit.follow import follow_plan
+from kit.plan_delta import PLAN_BASE
+from reconciler.server.sent_plans import SentPlans
 
 DEADLINE_S = 10.0
 
@@ -28,6 +30,12 @@ class Controller:
     log_id: str = "log1"
     cut_after_lines: int = 1000
     buffers: bool = False  # a proxy in between that passes nothing on until the answer ends
+    mute: bool = False  # one that takes the request and says nothing, for as long as anybody waits
+    busy: int = 0  # how often it says "come back in a second"
+    loses_a_route: bool = False  # out of the next delta
+    deltas: int = 0
+    wholes: int = 0
+    sent: SentPlans = field(default_factory=SentPlans)
     polls: int = 0
     streams: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,8 +45,20 @@ class Controller:
         self.changed.set()
         return self.head
 
-    async def plan(self, _: web.Request) -> web.Response:
-        return web.json_response({"log_id": self.log_id, "generation": self.head})
+    async def plan(self, request: web.Request) -> web.Response:
+        """A plan of one route for each number, sent as a controller does it."""
+        if self.busy:
+            self.busy -= 1
+            return web.json_response({"code": "unavailable"}, status=503, headers={"Retry-After": "1"})
+        routes = [{"route_id": f"r-{number:04d}"} for number in range(self.head)]
+        document = {"log_id": self.log_id, "generation": self.head, "routes": routes}
+        answer = dict(self.sent.answer("edge", document, request.headers.get(PLAN_BASE, "")))
+        self.deltas += "base" in answer
+        self.wholes += "base" not in answer
+        if self.loses_a_route and "base" in answer:
+            self.loses_a_route = False
+            answer["changed"] = {}
+        return web.json_response(answer)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         log_id, _, number = request.query["cursor"].partition(".")
@@ -47,6 +67,8 @@ class Controller:
         polling = "wait" in request.query
         self.polls += polling
         self.streams += not polling
+        if self.mute and not polling:
+            await asyncio.sleep(DEADLINE_S)
         if self.buffers and not polling:
             await asyncio.sleep(0.05)
             raise web.HTTPBadGateway
@@ -84,11 +106,20 @@ async def controller() -> AsyncIterator[tuple[Controller, ControlPlane]]:
 class Follower:
     control_plane: ControlPlane
     seen: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    plan: dict[str, Any] = field(default_factory=dict)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Follower:
         self._task = asyncio.create_task(
-            follow_plan(self.control_plane, "/v1/plan", dict, self._take, self.stop, backoff=Backoff(0.01, 0.05))
+            follow_plan(
+                self.control_plane,
+                "/v1/plan",
+                dict,
+                self._take,
+                self.stop,
+                backoff=Backoff(0.01, 0.05),
+                timeouts_s=(0.3, 5.0),
+            )
         )
         return self
 
@@ -97,6 +128,7 @@ class Follower:
         await asyncio.wait_for(self._task, DEADLINE_S)
 
     async def _take(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
         self.seen.put_nowait(plan["generation"])
 
     async def until(self, generation: int) -> None:
@@ -131,6 +163,70 @@ async def test_long_polling_takes_over_when_streams_give_nothing(controller: tup
         for _ in range(3):
             await follower.until(server.grow())
     assert server.polls >= 1
+
+
+async def test_a_stream_that_says_nothing_is_left_for_the_long_poll_at_once(
+    controller: tuple[Controller, ControlPlane],
+) -> None:
+    """As behind a proxy that keeps everything until the answer ends."""
+    server, control_plane = controller
+    server.mute = True
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        for _ in range(3):
+            await follower.until(server.grow())
+    assert (server.streams, server.polls >= 3) == (1, True)
+
+
+async def test_only_what_changed_is_sent(controller: tuple[Controller, ControlPlane]) -> None:
+    server, control_plane = controller
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        for _ in range(5):
+            await follower.until(server.grow())
+            assert [route["route_id"] for route in follower.plan["routes"]] == [
+                f"r-{number:04d}" for number in range(server.head)
+            ]
+    assert server.wholes == 1
+    assert server.deltas >= 5
+
+
+async def test_a_wrong_delta_is_noticed_and_repaired(
+    controller: tuple[Controller, ControlPlane], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, control_plane = controller
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        server.loses_a_route = True
+        await follower.until(server.grow())
+        assert not server.loses_a_route, "it was sent"
+        assert len(follower.plan["routes"]) == server.head
+        await follower.until(server.grow())
+        assert len(follower.plan["routes"]) == server.head
+    assert "went apart" in caplog.text
+    assert server.wholes == 2
+
+
+async def test_a_controller_that_restarted_sends_the_whole(controller: tuple[Controller, ControlPlane]) -> None:
+    server, control_plane = controller
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+        server.sent = SentPlans()
+        await follower.until(server.grow())
+        assert len(follower.plan["routes"]) == server.head
+    assert server.wholes == 2
+
+
+async def test_a_controller_that_says_when_to_come_back_is_not_asked_before(
+    controller: tuple[Controller, ControlPlane],
+) -> None:
+    server, control_plane = controller
+    server.busy = 1
+    started = asyncio.get_running_loop().time()
+    async with Follower(control_plane) as follower:
+        await follower.until(1)
+    assert asyncio.get_running_loop().time() - started >= 1
+    assert not server.busy
 
 
 async def test_a_log_that_was_restored_starts_again_from_a_plan(controller: tuple[Controller, ControlPlane]) -> None:

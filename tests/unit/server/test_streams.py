@@ -18,6 +18,7 @@ from tests.unit.server.world import DEADLINE_S, World, heard, serving, token_of,
 SMALL = Limits(
     ring_events_max=40,
     page_events=15,
+    scan_events=15,
     stream_chunk_bytes_max=2_000,
     bookmark_every_s=0.05,
     stream_stall_s=5.0,

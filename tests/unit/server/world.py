@@ -125,7 +125,11 @@ def token_of(role: Role, name: str) -> str:
 
 @asynccontextmanager
 async def serving(
-    limits: Limits | None = None, log: Any = None, views: Any = None, look: Callable[[], None] = lambda: None
+    limits: Limits | None = None,
+    log: Any = None,
+    views: Any = None,
+    look: Callable[[], None] = lambda: None,
+    port: int = 0,
 ) -> AsyncIterator[World]:
     """`log` and `views`: the real ones; without, the twins. `look`: what happens when a source is looked at."""
     log = log or MemoryLog()
@@ -188,7 +192,7 @@ async def serving(
         limits=bounds,
     )
     world.app = build_app(deps)
-    async with HttpServer(world.app, "127.0.0.1", 0, bounds) as server:
+    async with HttpServer(world.app, "127.0.0.1", port, bounds) as server:
         world.url, world.server = server.url, server
         async with aiohttp.ClientSession() as session:
             world.session = session
