@@ -84,8 +84,8 @@ async def _run(settings: ControllerSettings, sealer: Sealer, token_key: bytes, s
                 build_app(controller.deps()), settings.listen_host, settings.listen_port, settings.http_limits
             ) as server,
         ):
-            controller.publish(server.url)
             await asyncio.to_thread(_tell_recipients, settings, sealer)
+            controller.publish(server.url)
             _log.info("ready", url=server.url, sources=len(settings.followed))
             await asyncio.wait((asyncio.ensure_future(stop.wait()), watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
