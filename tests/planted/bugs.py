@@ -594,7 +594,7 @@ BUGS = (
         "reconciler/git/live_rows.py",
         "return changed | live.touched if known.live is not live.mark else changed",
         "return changed",
-        f"{FOLLOWS}::test_judged_after_others_a_commit_is_judged_as_by_itself",
+        f"{FOLLOWS}::test_what_changed_in_the_rows_alone_is_seen",
     ),
     Bug(
         "scale",

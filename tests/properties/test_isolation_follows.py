@@ -206,3 +206,16 @@ def test_a_raw_port_that_a_held_app_keeps_is_kept() -> None:
     judged = followed.commit({**taken, "a/app.yaml": app("a", "      replicaz: 2\n")})
     assert set(held(judged)) == {"a", "b"}
     assert held(followed.commit(taken)) == {}
+
+
+def test_what_changed_in_the_rows_alone_is_seen() -> None:
+    """While an app is held back the plan starts from the rows, whoever changed them."""
+    followed = Followed()
+    tree = {**_tree(GOOD), "a/app.yaml": UNREADABLE}
+    followed.commit(tree)
+    followed.commit(tree)
+    text = "org/project/prod/b/app/b"
+    followed.rows[text] = {**followed.rows[text], "spec": {"processes": {}}}
+    judged = followed.commit(tree)
+    assert judged.plan is not None
+    assert [str(each.resource_id) for each in judged.plan.changes] == [text]
