@@ -30,7 +30,7 @@ from reconciler.git.applied import held_files
 from reconciler.git.bounded.process import ReadingProcess
 from reconciler.git.bounded.source import BoundedSource
 from reconciler.git.bounded.turns import ReadingTurns
-from reconciler.git.judge import Judged, is_rebound, judge, rows_of
+from reconciler.git.judge import Judged, is_rebound, judge
 from reconciler.git.objects import Objects
 from reconciler.git.signatures import SignatureCheck
 from reconciler.ports import Views, ViewSnapshot
@@ -100,7 +100,6 @@ class Planning:
         applied = str(row.get("applied_commit") or "")
         head = _resolved(objects, head, "head")
         base = _resolved(objects, base, "base") if base else _fork_point(objects, applied, head)
-        rows = rows_of(self.source, snapshot.rows["resources"])
         held = held_files(row) if base == applied else {}
         signatures = self.signatures()
         blamed: dict[str, tuple[Finding, ...]] = {}
@@ -111,7 +110,7 @@ class Planning:
                 bounded.reader,
                 head=head,
                 base=base,
-                rows=rows,
+                rows=snapshot.rows["resources"],
                 held=held,
                 blamed=blamed,
                 signatures=signatures,

@@ -1,8 +1,8 @@
 """Many manifest files into one tree: every reference leads somewhere, nothing is claimed twice.
 
-`reconciler.git.tree_reader` calls `assemble` with the files of a commit; the planner compares the trees it returns. A
-reference is not called unknown while some file could not be read far enough to say what it declares: the syntax error
-is the news then, not what follows from it.
+`reconciler.git.tree_reader` joins the files of a commit (`incremental`); the planner compares the trees. A reference is
+not called unknown while some file could not be read far enough to say what it declares: the syntax error is the news
+then, not what follows from it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kit.wire import Port
-from reconciler.core.declared import Declared, ManifestFile, place_of
+from reconciler.core.declared import Declared, ManifestFile
 from reconciler.core.findings import Finding, nearest, ordered
+from reconciler.core.listeners import Fault, Listener, by_listener, clashes, fault_of, is_raw
 from reconciler.core.model import NO_PART, Kind, Resource, ResourceId
 from reconciler.core.normalise import find_port, known_ports
-from reconciler.core.schema import finding_at, pointer_join
+from reconciler.core.schema import pointer_join
 from reconciler.core.secret_file import FILE_BYTES_MAX, KEYS_MAX
 
 RESOURCES_MAX = 20_000
@@ -35,39 +36,87 @@ class Tree:
     touched: frozenset[ResourceId] = field(default=frozenset(), compare=False, repr=False)
 
 
+App = tuple[str, str]
+"""Environment and app; app "-" is the environment itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Of the files of a tree. `count`: of declarations. `paths`: app -> the files that declare something of it, well or
+    with mistakes. `listeners`: their routes, in the order of the identities. `raw_ports`: with a listener that shares
+    them with nobody. `noted`: the files that there is something to say of, or that cannot be read as a whole."""
+
+    count: int = 0
+    paths: Mapping[App, frozenset[str]] = field(default_factory=dict)
+    listeners: Mapping[Listener, tuple[Declared, ...]] = field(default_factory=dict)
+    raw_ports: frozenset[int] = frozenset()
+    noted: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Assembled:
     """The tree holds every resource that is good in itself; it may only be applied when no finding is an error.
-    `files`, `more`: what it was made of. `faults`: the findings of the cross-checks."""
+    `files` (by path), `more`: what it was made of. `faults`: what the cross-checks found, in order. `unsure`: what they
+    would have found if the files that cannot be read declared nothing. `index`: None when it is beyond a bound."""
 
     tree: Tree
     findings: tuple[Finding, ...]
-    files: tuple[ManifestFile, ...] = ()
+    files: Mapping[str, ManifestFile] = field(default_factory=dict)
     more: tuple[Finding, ...] = ()
     faults: tuple[Fault, ...] = ()
+    unsure: tuple[Fault, ...] = ()
+    index: Index | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """`about`: the resource that the finding is about; then the other one, if two claim the same. `claim`: what of
-    their specifications that is."""
-
-    finding: Finding
-    about: tuple[ResourceId, ...]
-    claim: tuple[tuple[str, Any], ...] = ()
-
-
-def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = (), *, strict: bool = False) -> Assembled:
-    """`more`: what the walk through the tree found. `strict`: what only an unreadable file may declare is unknown."""
+def assemble(files: Iterable[ManifestFile], more: Iterable[Finding] = ()) -> Assembled:
+    """`more`: what the walk through the tree found."""
     files = tuple(sorted(files, key=lambda file: file.path))
-    more = tuple(more)
     if (count := sum(len(file.declared) for file in files)) > RESOURCES_MAX:
         return Assembled(Tree(), (too_many_resources(count),))
-    joining = _Joining(files, strict)
+    joining = _Joining(files)
     joining.run()
-    found = [finding for file in files for finding in file.findings]
-    findings = ordered([*found, *(fault.finding for fault in joining.faults), *more])
-    return Assembled(Tree(joining.resources), findings, files, more, tuple(joining.faults))
+    index = _index(files, count, joining.routes)
+    return assembled(Tree(joining.resources), {file.path: file for file in files}, more, joining.faults, index)
+
+
+def assembled(
+    tree: Tree, files: Mapping[str, ManifestFile], more: Iterable[Finding], faults: Iterable[Fault], index: Index
+) -> Assembled:
+    """`faults`: all of them; which are unsure is said here."""
+    more, noted = tuple(more), [files[path] for path in index.noted]
+    in_order = sorted(faults, key=lambda fault: (fault.finding, fault.about))
+    opaque = any(file.opaque for file in noted)
+    sure = tuple(each for each in in_order if not (opaque and each.missing))
+    unsure = tuple(each for each in in_order if opaque and each.missing)
+    own = (finding for file in noted for finding in file.findings)
+    findings = ordered([*own, *(fault.finding for fault in sure), *more])
+    return Assembled(tree, findings, files, more, sure, unsure, index)
+
+
+def _index(files: Sequence[ManifestFile], count: int, routes: Sequence[Declared]) -> Index:
+    paths: dict[App, set[str]] = {}
+    for file in files:
+        for app in apps_in(file):
+            paths.setdefault(app, set()).add(file.path)
+    return Index(
+        count,
+        {app: frozenset(found) for app, found in paths.items()},
+        by_listener(routes),
+        frozenset(each.resource.spec["listen_port"] for each in routes if is_raw(each)),
+        frozenset(file.path for file in files if is_noted(file)),
+    )
+
+
+def is_noted(file: ManifestFile) -> bool:
+    return bool(file.findings or file.opaque or file.broken)
+
+
+def apps_in(file: ManifestFile) -> set[App]:
+    return {app_of(each) for each in (*(one.resource.id for one in file.declared), *file.broken)}
+
+
+def app_of(identity: ResourceId) -> App:
+    return identity.env, identity.app
 
 
 def too_many_resources(count: int) -> Finding:
@@ -76,11 +125,10 @@ def too_many_resources(count: int) -> Finding:
 
 
 class _Joining:
-    def __init__(self, files: Sequence[ManifestFile], strict: bool) -> None:
+    def __init__(self, files: Sequence[ManifestFile]) -> None:
         self.faults: list[Fault] = []
         self._declared: dict[ResourceId, Declared] = {}
         self._broken = {identity for file in files for identity in file.broken}
-        self._opaque = not strict and any(file.opaque for file in files)
         self._names: dict[tuple[str, str, str], list[str]] = {}
         for file in files:
             for each in file.declared:
@@ -88,6 +136,7 @@ class _Joining:
         for identity in (*self._declared, *self._broken):
             self._names.setdefault(_family(identity), []).append(identity.name)
         self.resources = {identity: each.resource for identity, each in sorted(self._declared.items())}
+        self.routes = [each for identity, each in self._declared.items() if identity.kind == "route"]
 
     def run(self) -> None:
         for each in self._declared.values():
@@ -96,7 +145,7 @@ class _Joining:
                 self._app(each)
             elif each.resource.id.kind == "route":
                 self._route(each)
-        self._listeners()
+        self.faults += clashes(self.routes)
 
     def _declare(self, each: Declared) -> None:
         first = self._declared.setdefault(each.resource.id, each)
@@ -117,7 +166,7 @@ class _Joining:
 
     def _refer(self, each: Declared, wanted: ResourceId, pointer: str) -> None:
         """A reference to a resource that has to be in the tree."""
-        if self._opaque or wanted in self._declared or wanted in self._broken:
+        if wanted in self._declared or wanted in self._broken:
             return
         of_app = wanted.kind not in ("environment", "app")
         scope = f" in app '{wanted.app}' of environment '{wanted.env}'" if of_app else ""
@@ -128,7 +177,9 @@ class _Joining:
             f"known are {', '.join(sorted(names)[:10])}" if names else f"declare it: kind {wanted.kind.capitalize()}"
         )
         fix = f"did you mean '{near}'?" if near else known
-        self._note(each, pointer, f"{wanted.kind}_unknown", f"there is no {wanted.kind} '{wanted.name}'{scope}", fix)
+        self._note(
+            each, pointer, f"{wanted.kind}_unknown", f"there is no {wanted.kind} '{wanted.name}'{scope}", fix, wanted
+        )
 
     def _app(self, each: Declared) -> None:
         mounted: dict[str, tuple[str, bool]] = {}
@@ -193,38 +244,10 @@ class _Joining:
         spec = {**each.resource.spec, "port": number}
         self.resources[each.resource.id] = dataclasses.replace(each.resource, spec=spec)
 
-    def _listeners(self) -> None:
-        """One hostname and listen port, one route; a raw listener has its port for itself."""
-        by_port: dict[int, list[Declared]] = {}
-        for _, each in sorted(self._declared.items()):
-            if each.resource.id.kind == "route":
-                by_port.setdefault(each.resource.spec["listen_port"], []).append(each)
-        for routes in by_port.values():
-            raw = next((each for each in routes if each.resource.spec["protocol"] == "tcp_raw"), None)
-            first: dict[str, Declared] = {}
-            for each in routes:
-                other = first.setdefault(each.resource.spec["hostname"], each)
-                if other is not each:
-                    self._clash(each, other, "hostname_twice", "hostname", "listen_port")
-                elif raw is not None and raw is not each:
-                    self._clash(each, raw, "listen_port_taken", "listen_port")
-
-    def _clash(self, each: Declared, other: Declared, code: str, *names: str) -> None:
-        origin, spec = other.resource.origin, each.resource.spec
-        by_name = names[0] == "hostname"
-        what = f"{spec['hostname']}:{spec['listen_port']}" if by_name else f"the raw port {spec['listen_port']}"
-        pointer = "/spec/hostname" if by_name else "/spec/listenPort"
-        message = f"{what} belongs to {other.resource.id.short} at {origin.path}:{origin.line}"
-        finding = _found(each, pointer, code, message, "choose another, or remove one of the routes")
-        claim = tuple((name, spec[name]) for name in names)
-        self.faults.append(Fault(finding, (each.resource.id, other.resource.id), claim))
-
-    def _note(self, each: Declared, pointer: str, code: str, message: str, fix: str) -> None:
-        self.faults.append(Fault(_found(each, pointer, code, message, fix), (each.resource.id,)))
-
-
-def _found(each: Declared, pointer: str, code: str, message: str, fix: str) -> Finding:
-    return finding_at(place_of(each, pointer), each.resource.origin.path, pointer, code, message, fix)
+    def _note(
+        self, each: Declared, pointer: str, code: str, message: str, fix: str, missing: ResourceId | None = None
+    ) -> None:
+        self.faults.append(fault_of(each, pointer, code, message, fix, missing))
 
 
 def _sibling(identity: ResourceId, kind: Kind, name: str) -> ResourceId:

@@ -85,9 +85,11 @@ def plan(
     retained: Collection[ResourceId] = (),
     confirmations: Confirmations = NOTHING_CONFIRMED,
     held: Collection[str] = (),
+    differing: Collection[ResourceId] | None = None,
 ) -> Plan:
     """`retained`: what the views show as kept although a former commit removed it. `held`: apps that are held back; the
-    head does not have them. Nothing happens to them, nor to the environments that they are in."""
+    head does not have them. Nothing happens to them, nor to the environments that they are in. `differing`: where the
+    two differ at most, for whoever knows."""
     before = base.resources if base else {}
     kept_envs = {ResourceId.parse(app).env for app in held if app}
 
@@ -95,8 +97,10 @@ def plan(
         owner = step.resource_id.owner
         return step.resource_id.env not in kept_envs if owner is None else str(owner) not in held
 
-    if base is not None and head.base is base.mark:  # all others are the same in both
-        looked_at = sorted({*head.touched, *retained})
+    if differing is None and base is not None and head.base is base.mark:
+        differing = head.touched
+    if differing is not None:  # all others are the same in both
+        looked_at = sorted({*differing, *retained})
         old = {each: before[each] for each in looked_at if each in before}
         new = {each: head.resources[each] for each in looked_at if each in head.resources}
     else:

@@ -22,6 +22,13 @@ def same_meaning(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
     return left == right
 
 
+def differs(old: Resource | None, new: Resource | None) -> bool:
+    """Whether a plan has anything to do to get from one to the other."""
+    if old is None or new is None:
+        return old is not new
+    return not same_meaning(old.spec, new.spec) or old.marks != new.marks or old.origin != new.origin
+
+
 def renamings(
     before: Mapping[ResourceId, Resource], after: Mapping[ResourceId, Resource], gone: Iterable[ResourceId]
 ) -> Iterator[Finding]:

@@ -6,19 +6,19 @@ what there is. Used by `judge`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from reconciler.core.cross_checks import Assembled, Tree
 from reconciler.core.findings import Finding, errors
 from reconciler.core.isolation import Situation
-from reconciler.core.model import Marks, Origin, Resource, ResourceId
+from reconciler.core.isolation.live import Live
+from reconciler.core.model import ResourceId
+from reconciler.git.live_rows import Following, LiveRows, Row
 from reconciler.git.reading_ended import ReadingEnded
 from reconciler.git.tree_reader import TreeReader
 
-Row = Mapping[str, Any]
 _NOTHING = Assembled(Tree(), ())
 
 
@@ -29,8 +29,7 @@ class Applied:
     runs (`trueup plan`). `held`: app -> unreadable files, of the base."""
 
     base: Assembled | None
-    rows: Collection[Row]
-    retained: frozenset[ResourceId]
+    rows: LiveRows
     held: Mapping[str, tuple[str, ...]]
 
     @classmethod
@@ -38,7 +37,7 @@ class Applied:
         cls,
         reader: TreeReader,
         base: str,
-        rows: Collection[Row],
+        rows: LiveRows,
         held: Mapping[str, tuple[str, ...]],
         *,
         readable: bool,
@@ -52,45 +51,36 @@ class Applied:
                 if not rows:
                     raise
                 found = None
-        return cls(found, rows, _retained(rows), held)
+        return cls(found, rows, held)
 
     @cached_property
-    def live(self) -> Tree:
-        """Made only for a commit that has to be held against it: its cost is that of the whole source."""
-        return _tree_of_rows(self.rows) if self.rows or self.base is None else self.base.tree
+    def live(self) -> Live:
+        return self.rows.live if self.rows or self.base is None else Live.of(self.base.tree)
 
     @property
     def tree(self) -> Tree:
         """What the plan starts from."""
         if self.base is None or self.held or errors(self.base.findings):
-            return self.live
+            return self.live.tree
         return self.base.tree
 
+    def differing(self, head: Assembled, following: Following) -> frozenset[ResourceId] | None:
+        """Where the head is not as what is live; None when nothing runs. Asked for each commit, one after the other:
+        then it is looked for only where something changed."""
+        if not self.rows:
+            return None
+        if self.base is not None:
+            following.differing(self.live.tree, self.base.tree)
+        return following.differing(self.live.tree, head.tree)
+
     def situation(self, blamed: Mapping[str, tuple[Finding, ...]]) -> Situation:
-        files = {file.path: file for file in (self.base.files if self.base else ())}
-        return Situation(self.live.resources, files, self.held, blamed)
+        return Situation(self.live, self.base.files if self.base else {}, self.held, blamed)
 
     def envs(self, head: Assembled) -> frozenset[str]:
         """Every environment that a change may be about."""
-        named = (each.resource.id.env for file in head.files for each in file.declared)
-        return frozenset((*named, *(identity.env for identity in self.live.resources)))
+        return frozenset(env for env, _ in (*(head.index.paths if head.index else ()), *self.live.by_app))
 
 
 def held_files(source: Row) -> Mapping[str, tuple[str, ...]]:
     """Of a row of the view `sources`: the apps that its applied commit holds back."""
     return {app: tuple(files) for app, files in (source.get("held_back") or {}).items()}
-
-
-def _retained(rows: Iterable[Row]) -> frozenset[ResourceId]:
-    return frozenset(ResourceId.parse(row["resource_id"]) for row in rows if row.get("retained"))
-
-
-def _tree_of_rows(rows: Iterable[Row]) -> Tree:
-    declared = {}
-    for row in rows:
-        if not row.get("retained"):
-            identity = ResourceId.parse(row["resource_id"])
-            origin = Origin(str(row["origin"].get("path", "")), int(row["origin"].get("line", 0)))
-            marks = Marks(bool(row.get("protect")), row.get("removal") or "")
-            declared[identity] = Resource(identity, row["spec"], origin, marks)
-    return Tree(declared)

@@ -7,7 +7,7 @@ written. Call it in a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,7 +23,8 @@ from reconciler.core.secret_file import ResolveSecret
 from reconciler.core.signing.verdicts import SignedBy
 from reconciler.core.trailers import read_confirmations
 from reconciler.git.addresses import path_parts
-from reconciler.git.applied import Applied, Row
+from reconciler.git.applied import Applied
+from reconciler.git.live_rows import Following, Row
 from reconciler.git.objects import Objects, ObjectStore
 from reconciler.git.reading_ended import ReadingEnded
 from reconciler.git.signatures import Checked, SignatureCheck
@@ -62,27 +63,29 @@ def judge(
     *,
     head: str,
     base: str,
-    rows: Iterable[Row] = (),
+    rows: Mapping[str, Row] = MappingProxyType({}),
     held: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     blamed: Mapping[str, tuple[Finding, ...]] = MappingProxyType({}),
     signatures: SignatureCheck | None = None,
     rebound: bool = False,
     since: str | None = None,
+    following: Following | None = None,
 ) -> Judged:
-    """`base`: the applied commit, "" for none. `rows`: this source's documents of the view `resources`. `held`: the
+    """`base`: the applied commit, "" for none. `rows`: the view `resources`. `following`: for whoever judges the
+    commits of the source one after the other. `held`: the
     apps that the base holds back, each with the files that could not be read. `blamed`: what the live system has
     against apps of this very commit. `signatures`: None when none are asked for. `rebound`: the base was applied under
     another binding of the source, so that what it declared is what the rows say. `since`: for a head that is applied
     and judged again, what it was applied onto: signatures and confirmations of the commits after that count."""
-    rows = list(rows)
+    following = following or Following(source.source_id)
+    live = following.read(rows)
     found = objects.commit(head)
     info = CommitInfo(head, found.author, found.subject)
     readable = bool(base) and objects.has(base)
     accepted = _accepts_rewrite(source, head)
     if base and not accepted and not (readable and objects.descends(head, base)):
         return Judged(info, base, None, (_rewritten(source, head, base),))
-    here = f"{source.org}/{source.project}/"
-    if elsewhere := [row for row in rows if not row["resource_id"].startswith(here)]:
+    if elsewhere := live.outside_of(source.org, source.project):
         return Judged(info, base, None, (_bound_elsewhere(source, elsewhere),))
     asked = base if readable else ""
     if since is not None and (not since or objects.has(since)):
@@ -91,7 +94,7 @@ def judge(
     if errors(checked.findings):
         return Judged(info, base, None, checked.findings, checked.signatures)
     try:
-        applied = Applied.read(reader, base, rows, held, readable=readable and not rebound)
+        applied = Applied.read(reader, base, live, held, readable=readable and not rebound)
         after = reader.read(head)
     except ReadingEnded as ended:
         return Judged(info, base, None, ordered([*checked.findings, ended.finding]), checked.signatures)
@@ -101,19 +104,24 @@ def judge(
     back = frozenset(each.app for each in left.held)
     confirmations = read_confirmations(objects.messages_since(asked, head))
     before = applied.tree if base else None
+    differing = applied.differing(after, following)
+    known = differing is not None and before is applied.live.tree
     planned = plan(
         before,
         left.tree,
         source=source,
         info=info,
         base_commit=base,
-        retained=applied.retained,
+        retained=live.retained,
         confirmations=confirmations,
         held=back,
+        differing=differing | left.without if known and differing is not None else None,
     )
     refusals = check(planned, left.tree, source, confirmations, before, back)
-    envs = {change.resource_id.env for change in planned.changes} | (applied.envs(after) if back else frozenset())
-    approved = signatures.missing_for_envs(checked, envs, source.path) if signatures else ()
+    approved: tuple[Finding, ...] = ()
+    if signatures:
+        envs = {change.resource_id.env for change in planned.changes} | (applied.envs(after) if back else frozenset())
+        approved = signatures.missing_for_envs(checked, envs, source.path)
     warnings = [each for each in after.findings if each.severity == "warning"]
     findings = ordered([*checked.findings, *approved, *warnings, *(refusals or planned.findings)])
     released = tuple(sorted(app for app in applied.held if app and app not in back))
@@ -149,22 +157,15 @@ def _accepts_rewrite(source: Source, head: str) -> bool:
     return len(source.accepted_rewrite) >= REWRITE_DIGITS_MIN and head.startswith(source.accepted_rewrite)
 
 
-def rows_of(source: Source, resources: Mapping[str, Row]) -> list[Row]:
-    """Of the view `resources`, what the source declared."""
-    source_id = source.source_id
-    return [row for row in resources.values() if (origin := row.get("origin")) and origin.get("source_id") == source_id]
-
-
 def is_rebound(source: Source, row: Row) -> bool:
     """`row`: of the view `sources`. Whether the applied commit was applied for another folder or project."""
     return bool(row.get("applied_commit")) and row.get("applied_as", source.binding) != source.binding
 
 
-def _bound_elsewhere(source: Source, rows: Sequence[Row]) -> Finding:
+def _bound_elsewhere(source: Source, elsewhere: Sequence[ResourceId]) -> Finding:
     """Never deleted for it, and never declared anew elsewhere while they are there."""
-    first = ResourceId.parse(rows[0]["resource_id"])
-    there = f"{first.org}/{first.project}"
-    count = f"{len(rows)} resource{'s' * (len(rows) != 1)}"
+    there = f"{elsewhere[0].org}/{elsewhere[0].project}"
+    count = f"{len(elsewhere)} resource{'s' * (len(elsewhere) != 1)}"
     return Finding(
         path="",
         line=0,

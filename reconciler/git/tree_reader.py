@@ -16,7 +16,7 @@ from typing import Protocol
 from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.declared import ManifestFile, settle
 from reconciler.core.findings import Finding
-from reconciler.core.incremental import Joined, join
+from reconciler.core.incremental import join
 from reconciler.core.secret_file import ResolveSecret
 from reconciler.git.tree_files import TREES_KEPT, TreeDelta
 
@@ -34,7 +34,7 @@ class _Tree:
 
     files: Mapping[str, ManifestFile]
     findings: tuple[Finding, ...]
-    joined: Joined
+    joined: Assembled
     open: frozenset[str]
 
 
@@ -64,7 +64,7 @@ class TreeReader:
         self._trees.move_to_end(commit)
         while len(self._trees) > TREES_KEPT:
             self._trees.popitem(last=False)
-        return known.joined.assembled
+        return known.joined
 
     def _apply(self, delta: TreeDelta, base: _Tree | None) -> _Tree:
         files = dict(base.files) if base else {}

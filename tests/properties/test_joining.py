@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.core.cross_checks import Assembled, assemble
 from reconciler.core.declared import ManifestFile
 from reconciler.core.findings import Finding, errors
-from reconciler.core.incremental import Joined, join
+from reconciler.core.incremental import join
 from reconciler.core.manifest import Scope, read_file
 from reconciler.core.planner import Plan, plan
 from reconciler.core.revisions import CommitInfo
@@ -87,10 +87,10 @@ def test_joined_onto_another_a_tree_is_what_it_is(
         now = {path: each for path, each in {**now, **edit}.items() if each}
         before, joined = joined, _joined(now, more, joined)
         was, alone = alone, assemble([file(path, tuple(each)) for path, each in now.items()], more)
-        assert list(joined.assembled.tree.resources.items()) == list(alone.tree.resources.items())
-        assert joined.assembled == alone
+        assert list(joined.tree.resources.items()) == list(alone.tree.resources.items())
+        assert joined == alone
         if not errors(was.findings) and not errors(alone.findings):
-            assert as_plan(before.assembled, joined.assembled) == as_plan(was, alone)
+            assert as_plan(before, joined) == as_plan(was, alone)
 
 
 def test_a_good_commit_is_joined_onto_the_one_before() -> None:
@@ -98,9 +98,9 @@ def test_a_good_commit_is_joined_onto_the_one_before() -> None:
     before = _joined(good, (), None)
     for edit in ({"a.yaml": [3, 10]}, {"a.yaml": [3, 11]}, {"b.yaml": [16]}, {"c/d.yaml": [18]}, {"new.yaml": [13]}):
         after = _joined({**good, **edit}, (), before)
-        tree = after.assembled.tree
-        assert not errors(after.assembled.findings)
-        assert tree.base is before.assembled.tree.mark, edit
+        tree = after.tree
+        assert not errors(after.findings)
+        assert tree.base is before.tree.mark, edit
         assert len(tree.touched) < 7
 
 
@@ -112,10 +112,10 @@ def test_what_another_app_holds_is_seen() -> None:
         (7, "declared_twice"),
     ):
         after = _joined({**good, "new.yaml": [document]}, (), before)
-        assert [each.code for each in after.assembled.findings] == [code]
+        assert [each.code for each in after.findings] == [code]
 
 
-def _joined(now: dict[str, list[int]], more: tuple[Finding, ...], before: Joined | None) -> Joined:
+def _joined(now: dict[str, list[int]], more: tuple[Finding, ...], before: Assembled | None) -> Assembled:
     files = {path: file(path, tuple(each)) for path, each in now.items()}
     known = before.files if before else {}
     changed = {path for path in {*files, *known} if files.get(path) is not known.get(path)}

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.cross_checks import Assembled
@@ -49,18 +49,34 @@ class Blame:
         return bool(owners)
 
 
-def blame_files(head: Assembled, situation: Situation) -> Blame:
-    """Of the files by themselves; what is wrong between them is `isolation`'s matter."""
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """What the commit declares, well or with mistakes."""
+
+    resources: Container[ResourceId]
+    broken: Container[ResourceId]
+
+    def __contains__(self, identity: ResourceId) -> bool:
+        return identity in self.resources or identity in self.broken
+
+
+_NOTHING = _Here((), ())
+
+
+def blame_files(head: Assembled, noted: Collection[str], situation: Situation) -> Blame:
+    """Of the files by themselves; what is wrong between them is `isolation`'s matter. `noted`: the files that there is
+    something to say of. The others are only looked at when they inherit a mistake."""
     blame = Blame()
     told = _between_files(head, blame)
+    suspects = [head.files[path] for path in sorted({*noted, *told})]
     folders = {
         file.path.rpartition("/")[0]: tuple(found)
-        for file in head.files
+        for file in suspects
         if is_defaults_file(file.path) and (found := [*errors(file.findings), *told.get(file.path, ())])
     }
-    here = {identity for file in head.files for identity in (*_declared(file), *file.broken)}
+    here = _Here(head.tree.resources, frozenset(identity for file in suspects for identity in file.broken))
     unreadable: dict[str, tuple[Finding, ...]] = {}
-    for file in head.files:
+    for file in head.files.values() if folders else suspects:
         above = _above(file.path, folders)
         own = (*errors(file.findings), *told.get(file.path, ()))
         if file.opaque or above:
@@ -72,7 +88,7 @@ def blame_files(head: Assembled, situation: Situation) -> Blame:
             _mistaken(file, own, here, situation, blame)
     _lost(head, here, unreadable, situation, blame)
     told_of = {finding for findings in blame.held.values() for finding in findings}
-    for file in head.files:
+    for file in suspects:
         mine = folders.get(file.path.rpartition("/")[0], ()) if is_defaults_file(file.path) else ()
         if mine and not told_of.intersection(mine):
             blame.hold(NOBODY, mine, [file.path])
@@ -81,10 +97,9 @@ def blame_files(head: Assembled, situation: Situation) -> Blame:
 
 def _between_files(head: Assembled, blame: Blame) -> Mapping[str, list[Finding]]:
     """What the walk and the inheritance found wrong, by file. Without a line it is about the tree, and everybody's."""
-    paths = {file.path for file in head.files}
     told: dict[str, list[Finding]] = {}
     for finding in errors(head.more):
-        if finding.path in paths and finding.line:
+        if finding.path in head.files and finding.line:
             told.setdefault(finding.path, []).append(finding)
         else:
             blame.common.append(finding)
@@ -106,7 +121,7 @@ def _above(path: str, folders: Mapping[str, tuple[Finding, ...]]) -> tuple[Findi
 def _unreadable(
     file: ManifestFile,
     found: tuple[Finding, ...],
-    here: set[ResourceId],
+    here: _Here,
     situation: Situation,
     blame: Blame,
     *,
@@ -116,20 +131,18 @@ def _unreadable(
     declares is sound."""
     if file.overlays_astray:
         blame.common.extend(found)
-    sound = here if file.opaque and not inherits else ()
+    sound = here if file.opaque and not inherits else _NOTHING
     known = {*_declared(file), *file.overlaid, *situation.knew(file.path)}
     known = {each for each in known if each.kind != "environment" or each not in sound}
     if not blame.on({*known, *file.broken}, found, [file.path]) and not is_defaults_file(file.path):
         blame.hold(NOBODY, found, [file.path])
 
 
-def _mistaken(
-    file: ManifestFile, own: tuple[Finding, ...], here: set[ResourceId], situation: Situation, blame: Blame
-) -> None:
+def _mistaken(file: ManifestFile, own: tuple[Finding, ...], here: _Here, situation: Situation, blame: Blame) -> None:
     """What lived from this file and is nowhere now has likely been renamed by the very change that went wrong."""
     if file.overlays_astray:
         blame.common.extend(own)
-    gone = {each for each in situation.live_by_path.get(file.path, ()) if each not in here}
+    gone = {each for each in situation.live.by_path.get(file.path, ()) if each not in here}
     if blame.on({*file.broken, *file.overlaid, *gone}, own) or is_defaults_file(file.path):
         return
     if not blame.on(_declared(file), own):
@@ -138,21 +151,22 @@ def _mistaken(
 
 def _lost(
     head: Assembled,
-    here: set[ResourceId],
+    here: _Here,
     unreadable: Mapping[str, tuple[Finding, ...]],
     situation: Situation,
     blame: Blame,
 ) -> None:
     """Nothing is deleted, no overlay ends, and no unreadable file is forgotten, while a new or changed file that cannot
     be read may be what became of it."""
-    changed = [file for file in head.files if file.path in unreadable and situation.changed(file)]
+    changed = [file for path in unreadable if situation.changed(file := head.files[path])]
     if not changed:
         return
     overlaid = {identity for file in situation.base.values() for identity in file.overlaid}
-    overlaid -= {identity for file in head.files for identity in file.overlaid}
-    paths = {file.path for file in head.files}
-    unknown = {ResourceId.parse(app) for app, files in situation.carried.items() if app and not paths.issuperset(files)}
-    for identity in sorted({each for each in situation.live if each not in here} | overlaid | unknown):
+    overlaid -= {identity for file in head.files.values() for identity in file.overlaid}
+    unknown = {
+        ResourceId.parse(app) for app, files in situation.carried.items() if app and not head.files.keys() >= set(files)
+    }
+    for identity in sorted({each for each in situation.live.tree.resources if each not in here} | overlaid | unknown):
         perhaps = [_perhaps(identity, file.path, unreadable[file.path][0]) for file in changed]
         blame.on([identity], perhaps, [file.path for file in changed])
 

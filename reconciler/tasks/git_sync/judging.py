@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,8 @@ from kit.errors import Transient
 from kit.logs import get
 from reconciler.core.findings import Finding
 from reconciler.core.revisions import Source
-from reconciler.git.judge import Judged, judge, rows_of
+from reconciler.git.judge import Judged, judge
+from reconciler.git.live_rows import Following
 from reconciler.git.signatures import SignatureCheck
 from reconciler.git.signers_file import SignersFile
 from reconciler.ports import Views
@@ -36,6 +37,10 @@ class Judging:
     clock: Clock
     signers: SignersFile | None = None
     _damaged_reads: int = 0
+    _following: Following = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._following = Following(self.source.source_id)
 
     async def judge(self, head: str, now: Standing, blamed: Mapping[str, tuple[Finding, ...]]) -> Judged:
         """`blamed`: what the live system has against apps of this very commit. `Transient` when it cannot be judged
@@ -70,12 +75,13 @@ class Judging:
             bounded.reader,
             head=head,
             base=now.applied,
-            rows=rows_of(self.source, resources),
+            rows=resources,
             held=now.held,
             blamed=blamed,
             signatures=self.signatures(),
             rebound=now.rebound,
             since=now.revision.get("base") if now.again(head) else None,
+            following=self._following,
         )
 
     async def _reading_failed(self, error: Transient) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.core.commands import DeclareResource, RemoveResource, RetainResource
-from reconciler.core.declared import Scope
+from reconciler.core.declared import ManifestFile, Scope
 from reconciler.core.findings import Finding, errors
 from reconciler.core.language.documents import parse_file
 from reconciler.core.manifest import read_files
 from reconciler.core.model import ResourceId
 from reconciler.core.revisions import DEFAULT_RULES, Rules, Source
 from reconciler.git.judge import Judged, judge
+from reconciler.git.live_rows import Following
 from reconciler.git.objects import CommitObject
 from reconciler.git.tree_files import TreeDelta
 from reconciler.git.tree_reader import TreeReader
@@ -52,12 +53,20 @@ class Commits:
         return [message for commit, message in self.messages.items() if base < commit <= head]
 
     def read(self, commit: str, base: str = "") -> TreeDelta:
+        files, between = self._resolved(commit)
+        if base not in self.trees:
+            return TreeDelta(files=tuple(files.values()), findings=between)
+        before, _ = self._resolved(base)
+        changed = tuple(file for path, file in files.items() if before.get(path) != file)
+        return TreeDelta(base, tuple(sorted(before.keys() - files.keys())), changed, between)
+
+    def _resolved(self, commit: str) -> tuple[dict[str, ManifestFile], tuple[Finding, ...]]:
         parsed = [
             parse_file(text.encode(), path, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
             for path, text in self.trees[commit].items()
         ]
         files, between = read_files(parsed, Scope("org", "project"), resolve_offline)
-        return TreeDelta(files=tuple(files), findings=tuple(between))
+        return {file.path: file for file in files}, tuple(between)
 
 
 class Followed:
@@ -71,6 +80,7 @@ class Followed:
         self.applied = ""
         self.held: dict[str, tuple[str, ...]] = {}
         self.plans: list[Any] = []
+        self.following = Following("main")
 
     def commit(
         self, files: Files, message: str = "change", against: Mapping[str, tuple[Finding, ...]] | None = None
@@ -78,7 +88,7 @@ class Followed:
         head = self.commits.add(files, message)
         judged = self.judge(head, against or {})
         if judged.plan is not None and not errors(judged.findings):
-            self._apply(judged)
+            self.apply(judged)
         return judged
 
     def judge(self, head: str, against: Mapping[str, tuple[Finding, ...]]) -> Judged:
@@ -88,12 +98,13 @@ class Followed:
             self.reader,
             head=head,
             base=self.applied,
-            rows=self.rows.values(),
+            rows=dict(self.rows),
+            following=self.following,
             held=self.held,
             blamed=against,
         )
 
-    def _apply(self, judged: Judged) -> None:
+    def apply(self, judged: Judged) -> None:
         assert judged.plan is not None
         self.plans.append(judged.plan)
         back = {each.app for each in judged.held}
@@ -109,7 +120,8 @@ class Followed:
                 case RemoveResource():
                     del self.rows[str(command.resource_id)]
                 case RetainResource():
-                    self.rows[str(command.resource_id)]["retained"] = command.reason
+                    text = str(command.resource_id)
+                    self.rows[text] = {**self.rows[text], "retained": command.reason}
         assert self._of(back) == before, "what is held back stays exactly as it is"
         self.applied = judged.info.commit
         self.held = {each.app: each.files for each in judged.held}
