@@ -257,6 +257,7 @@ class Controller:
             secret_for=self._delivery.seal_for,
             quarantined=self._store.views.quarantined,
             look=self._sources.look,
+            projects=lambda: {each.name: (each.org, each.project) for each in self._settings.followed},
             webhook_secrets=self._sources.webhook_secrets,
             token_key=self._key,
             source_troubles=self._sources.troubles,

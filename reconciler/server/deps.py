@@ -77,6 +77,8 @@ class Deps:
     look: Callable[[str], Awaitable[bool]]
     """Look at that source now. False: there is no such source."""
     token_key: bytes
+    projects: Callable[[], Mapping[str, tuple[str, str]]] = dict
+    """Source -> the organisation and project that it declares for."""
     webhook_secrets: Callable[[str], Sequence[bytes]] = no_secrets
     """Source -> the secrets that its forge may sign with. None for a source that does not exist."""
     source_troubles: Callable[[], Mapping[str, str]] = dict

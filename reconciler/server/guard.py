@@ -18,10 +18,11 @@ from aiohttp.typedefs import Middleware
 
 from kit import logs
 from kit.errors import TrueupError
-from reconciler.server.auth import Identity, allowed, check_authorization
+from reconciler.core.permission import Identity, Thing, allow
+from reconciler.server.auth import check_authorization
 from reconciler.server.deps import Deps
 from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
-from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Handler, Route
+from reconciler.server.table import IDENTITY, REQUEST_ID, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _access = logs.get("http")
@@ -81,7 +82,7 @@ class Guard:
     async def _authorise(self, request: web.Request) -> Route:
         """The route that the caller may use. Sets the request's IDENTITY."""
         route = self._routes.get(request.match_info.route)
-        if route is not None and ANONYMOUS in route.roles:
+        if route is not None and route.open_to_all:
             return route
         identity = await self._identify(request, route)
         if identity is None:
@@ -89,9 +90,15 @@ class Guard:
         request[IDENTITY] = identity
         if request.match_info.http_exception is not None:
             raise request.match_info.http_exception
-        if route is None or not allowed(identity, route.roles, request.match_info):
+        if route is None or not self._may(identity, route, request):
             raise Problem("forbidden", f"{identity} may not {request.method} {request.path}")
         return route
+
+    def _may(self, identity: Identity, route: Route, request: web.Request) -> bool:
+        thing = route.thing_for(identity, request.match_info, request.query)
+        if thing.kind == "source" and (whose := self._deps.projects().get(thing.name)):
+            thing = Thing(thing.kind, thing.name, *whose)
+        return allow(identity, route.verb, thing)
 
     async def _identify(self, request: web.Request, route: Route | None) -> Identity | None:
         header = request.headers.get("Authorization", "")
