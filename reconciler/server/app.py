@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -23,16 +24,19 @@ from reconciler.server.deps import Deps
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
+from reconciler.server.machines import Machines
 from reconciler.server.problems import Problem, problem_bytes
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
 from reconciler.server.routes import route_table
 from reconciler.server.sources import Sources
+from reconciler.server.standing import Standing
 from reconciler.server.streams import Streams
 from reconciler.server.table import IDENTITY, Route
 
 HUB = web.AppKey("hub", Hub)
 STREAMS = web.AppKey("streams", Streams)
+STANDING = web.AppKey("standing", Standing)
 ROUTES = web.AppKey("routes", list[Route])
 _log = logs.get("http")
 
@@ -48,21 +52,33 @@ def build_app(deps: Deps) -> web.Application:
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
     sources = Sources(deps)
     reads, agents = Reads(deps, hub, pulse, sources.counts), Agents(deps, pulse)
-    table = route_table(reads, agents, Acts(deps), sources, stream)
+    standing = Standing(deps.views, deps.token_key, deps.clock, deps.authority.domain if deps.authority else "")
+    table = route_table(reads, agents, Acts(deps), sources, Machines(deps, standing), stream)
     made: dict[web.AbstractRoute, Route] = {}
-    app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)
+    app = web.Application(
+        middlewares=[Guard(deps, made, standing).middleware()], client_max_size=deps.limits.body_bytes_max
+    )
     for route in table:
         # add_route, not add_get: that would also open HEAD, which is not in the table.
         made[app.router.add_route(route.method, route.path, route.handler)] = route
-    app[HUB], app[STREAMS], app[ROUTES] = hub, streams, table
+    app[HUB], app[STREAMS], app[ROUTES], app[STANDING] = hub, streams, table, standing
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_tail)
+    app.cleanup_ctx.append(_keep_standing)
     app.on_shutdown.append(_end_streams)
     return app
 
 
 async def _tail(app: web.Application) -> AsyncIterator[None]:
     task = asyncio.create_task(app[HUB].run(), name="tail of the log")
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _keep_standing(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(app[STANDING].run(), name="who is revoked")
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -76,8 +92,19 @@ async def _end_streams(app: web.Application) -> None:
 class HttpServer:
     """Listens for as long as it is an asynchronous context. `url` is known once it listens (port 0 is any)."""
 
-    def __init__(self, app: web.Application, host: str, port: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        limits: Limits | None = None,
+        *,
+        machines: tuple[str, int, ssl.SSLContext] | None = None,
+    ) -> None:
+        """`machines`: host, port and TLS of a second listener, for clients with certificates."""
         self._limits = limits or Limits()
+        self._machines = machines
+        self._machines_listener: asyncio.Server | None = None
         self._host = host
         self._port = port
         self._listener: asyncio.Server | None = None
@@ -103,18 +130,28 @@ class HttpServer:
     @property
     def url(self) -> str:
         assert self._listener is not None, "not started"
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return _url("http", self._listener)
+
+    @property
+    def machines_url(self) -> str:
+        """Empty when there is no such listener."""
+        return _url("https", self._machines_listener) if self._machines_listener else ""
 
     async def start(self) -> None:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._protocol, self._host, self._port, backlog=512)
-        _log.info("listening", url=self.url)
+        if self._machines is not None:
+            host, port, tls = self._machines
+            self._machines_listener = await loop.create_server(
+                self._protocol, host, port, ssl=tls, backlog=512, ssl_handshake_timeout=self._limits.header_timeout_s
+            )
+        _log.info("listening", url=self.url, machines=self.machines_url)
 
     async def stop(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+        for listener in (self._listener, self._machines_listener):
+            if listener is not None:
+                listener.close()
         await self._runner.cleanup()
 
     def _protocol(self) -> asyncio.BaseProtocol:
@@ -123,6 +160,11 @@ class HttpServer:
         if len(server.connections) >= self._limits.connections_max:
             return _Full(self._limits.connections_max)
         return server()
+
+
+def _url(scheme: str, listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _Full(asyncio.Protocol):

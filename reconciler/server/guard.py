@@ -18,11 +18,13 @@ from aiohttp.typedefs import Middleware
 
 from kit import logs
 from kit.errors import TrueupError
+from kit.machine_names import MACHINE_KINDS
 from reconciler.core.permission import Identity, Thing, allow
 from reconciler.server.auth import check_authorization
 from reconciler.server.deps import Deps
 from reconciler.server.problems import RETRY_AFTER_S, Problem, problem_bytes, problem_of
-from reconciler.server.table import IDENTITY, REQUEST_ID, Handler, Route
+from reconciler.server.standing import Standing
+from reconciler.server.table import GENERATION, IDENTITY, REQUEST_ID, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _access = logs.get("http")
@@ -31,8 +33,9 @@ _access = logs.get("http")
 class Guard:
     """`routes`: the aiohttp route of each entry of the table."""
 
-    def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route]) -> None:
+    def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route], standing: Standing) -> None:
         self._deps = deps
+        self._standing = standing
         self._routes = routes
 
     def middleware(self) -> Middleware:
@@ -102,14 +105,41 @@ class Guard:
 
     async def _identify(self, request: web.Request, route: Route | None) -> Identity | None:
         header = request.headers.get("Authorization", "")
-        if header or route is None or route.prove is None:
-            return check_authorization(self._deps.token_key, header)
-        return await route.prove(request)
+        certificate = request.transport.get_extra_info("peercert") if request.transport else None
+        if certificate:
+            return await self._machine(request, certificate, header)
+        if not header and route is not None and route.prove is not None:
+            return await route.prove(request)
+        if header.lower().startswith("bearer trueup_"):
+            await self._standing.known(self._deps.limits.view_wait_s)
+            return self._standing.bearer(header[7:].strip())
+        identity = check_authorization(self._deps.token_key, header)
+        if identity is None or identity.role not in MACHINE_KINDS:
+            return identity
+        return identity if self._deps.machine_tokens and not self._why_void(identity, None) else None
+
+    async def _machine(self, request: web.Request, certificate: Mapping[str, Any], header: str) -> Identity:
+        """A connection with a certificate speaks for that machine and for nobody else."""
+        if header:
+            raise Problem("unauthorized", "there is a certificate and a token", fix="come with one of them")
+        peer = self._standing.peer(certificate)
+        await self._standing.known(self._deps.limits.view_wait_s)
+        if why := self._why_void(peer.identity, peer.generation):
+            raise Problem("unauthorized", why)
+        request[GENERATION] = peer.generation
+        return peer.identity
+
+    def _why_void(self, identity: Identity, generation: int | None) -> str:
+        if identity.role == "token":
+            return self._standing.token_void(identity.name)
+        return self._standing.why_void(identity, generation) if identity.role in MACHINE_KINDS else ""
 
     async def _call(self, request: web.Request, handler: Handler, route: Route) -> web.StreamResponse:
         """A client that leaves ends a read at once; a write goes on to its end, since half of it may have happened."""
         if route.streams:
-            return await handler(request)
+            identity, generation = request[IDENTITY], request.get(GENERATION)
+            with self._standing.watching(request, identity, lambda: self._why_void(identity, generation)):
+                return await handler(request)
         async with asyncio.timeout(self._deps.limits.handler_timeout_s):
             if request.method == "GET":
                 return await handler(request)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
+from reconciler.server.machines import Machines
 from reconciler.server.reads import Reads
 from reconciler.server.sources import Sources
 from reconciler.server.table import OWN, Handler, Route
 
 
-def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stream: Handler) -> list[Route]:
+def route_table(
+    reads: Reads, agents: Agents, acts: Acts, sources: Sources, machines: Machines, stream: Handler
+) -> list[Route]:
     return [
         Route("GET", "/healthz", "probe", "service", reads.healthz),
         Route("GET", "/readyz", "probe", "service", reads.readyz),
@@ -47,4 +50,12 @@ def route_table(reads: Reads, agents: Agents, acts: Acts, sources: Sources, stre
         Route("GET", "/v1/nodes/{node}/instances/{instance}/secret", "unseal", "node {node}", agents.secret),
         Route("GET", "/v1/edges/{edge}/plan", "follow", "edge {edge}", agents.route_plan),
         Route("POST", "/v1/edges/{edge}/reports", "report", "edge {edge}", agents.edge_report),
+        Route("GET", "/v1/trust", "probe", "service", machines.trust),
+        Route("POST", "/v1/join", "join", "service", machines.join),
+        Route("POST", "/v1/nodes/{node}/token", "admit", "node {node}", machines.invite("node")),
+        Route("POST", "/v1/nodes/{node}/revoke", "admit", "node {node}", machines.revoke("node")),
+        Route("POST", "/v1/nodes/{node}/renew", "renew", "node {node}", machines.renew("node")),
+        Route("POST", "/v1/edges/{edge}/token", "admit", "edge {edge}", machines.invite("edge")),
+        Route("POST", "/v1/edges/{edge}/revoke", "admit", "edge {edge}", machines.revoke("edge")),
+        Route("POST", "/v1/edges/{edge}/renew", "renew", "edge {edge}", machines.renew("edge")),
     ]

@@ -21,6 +21,9 @@ IDENTITY = web.RequestKey("identity", Identity)
 """Who asks; set by the guard on every route but those that are open to everybody."""
 REQUEST_ID = web.RequestKey("request_id", str)
 
+GENERATION = web.RequestKey("generation", int)
+"""Of the certificate that the caller showed; not set when it showed none."""
+
 OWN = "own"
 """The thing of the change stream: a machine's own, or the fleet for people."""
 

@@ -127,7 +127,7 @@ def test_what_is_not_written_down_is_denied() -> None:
 def test_a_token_without_the_verb_does_nothing_with_it(verb: Any) -> None:
     others = frozenset(VERBS) - {verb, "read"}
     for kind in ("fleet", "source", "node", "edge"):
-        assert not allow(token(others), verb, Thing(kind, "a"))  # type: ignore[arg-type]  # of the kinds
+        assert not allow(token(others), verb, Thing(kind, "a"))
 
 
 def test_a_thing_whose_project_is_not_known_is_out_of_reach_of_a_bound_token() -> None:
