@@ -44,7 +44,7 @@ COMMANDS = {
     "fmt": "bring manifests into one layout",
     "schema": "print the JSON Schema of manifests, for editors",
     "secret": "seal the values of Secret manifests",
-    "token": "print the token of a node, an edge, an operator or a webhook",
+    "token": "tokens of people and CI: create, list, revoke; of operators and webhooks",
     "version": "print the version",
 }
 

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from kit import logs
 from reconciler.core.filters import keys
+from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.deps import Deps
@@ -53,7 +54,8 @@ def build_app(deps: Deps) -> web.Application:
     sources = Sources(deps)
     reads, agents = Reads(deps, hub, pulse, sources.counts), Agents(deps, pulse)
     standing = Standing(deps.views, deps.token_key, deps.clock, deps.authority.domain if deps.authority else "")
-    table = route_table(reads, agents, Acts(deps), sources, Machines(deps, standing), stream)
+    machines, tokens = Machines(deps, standing), AccessTokens(deps, standing)
+    table = route_table(reads, agents, Acts(deps), sources, machines, tokens, stream)
     made: dict[web.AbstractRoute, Route] = {}
     app = web.Application(
         middlewares=[Guard(deps, made, standing).middleware()], client_max_size=deps.limits.body_bytes_max

@@ -6,6 +6,7 @@ tests/unit/server/test_route_matrix.py holds it against every kind of caller, an
 
 from __future__ import annotations
 
+from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.machines import Machines
@@ -15,7 +16,13 @@ from reconciler.server.table import OWN, Handler, Route
 
 
 def route_table(
-    reads: Reads, agents: Agents, acts: Acts, sources: Sources, machines: Machines, stream: Handler
+    reads: Reads,
+    agents: Agents,
+    acts: Acts,
+    sources: Sources,
+    machines: Machines,
+    tokens: AccessTokens,
+    stream: Handler,
 ) -> list[Route]:
     return [
         Route("GET", "/healthz", "probe", "service", reads.healthz),
@@ -57,5 +64,8 @@ def route_table(
         Route("POST", "/v1/nodes/{node}/renew", "renew", "node {node}", machines.renew("node")),
         Route("POST", "/v1/edges/{edge}/token", "admit", "edge {edge}", machines.invite("edge")),
         Route("POST", "/v1/edges/{edge}/revoke", "admit", "edge {edge}", machines.revoke("edge")),
+        Route("GET", "/v1/tokens", "grant", "fleet", tokens.show),
+        Route("POST", "/v1/tokens", "grant", "fleet", tokens.create),
+        Route("POST", "/v1/tokens/{token}/revoke", "grant", "fleet", tokens.revoke),
         Route("POST", "/v1/edges/{edge}/renew", "renew", "edge {edge}", machines.renew("edge")),
     ]

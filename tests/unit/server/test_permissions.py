@@ -32,7 +32,15 @@ from reconciler.server.table import Route
 from tests.unit.server.world import serving
 
 GOLDEN = Path(str(resources.files("schemas"))) / "golden" / "permissions.json"
-PATH = {"node": "node-a", "edge": "edge-a", "source": "shop", "instance": "i-1", "view": "nodes", "key": "x"}
+PATH = {
+    "node": "node-a",
+    "edge": "edge-a",
+    "source": "shop",
+    "instance": "i-1",
+    "token": "t-1",
+    "view": "nodes",
+    "key": "x",
+}
 PROJECTS = {"shop": ("acme", "shop")}
 EVERY = frozenset(SCOPED_VERBS)
 READ = frozenset({"read"})

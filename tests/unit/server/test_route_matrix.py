@@ -25,7 +25,15 @@ CALLERS = {
     "webhook-other": token_of("webhook", "other"),
     "operator": token_of("operator", "ops"),
 }
-NAMES = {"node": "node-a", "edge": "edge-a", "source": "main", "instance": "i-1", "view": "nodes", "key": "node-a"}
+NAMES = {
+    "node": "node-a",
+    "edge": "edge-a",
+    "source": "main",
+    "instance": "i-1",
+    "token": "t-1",
+    "view": "nodes",
+    "key": "node-a",
+}
 OPERATOR, NODE, EDGE = {"operator"}, {"node-own"}, {"edge"}
 ANY_STREAM = {"operator", "node-own", "node-other", "edge", "edge-other"}
 EXPECTED = {
@@ -59,6 +67,9 @@ EXPECTED = {
     "GET /v1/nodes/{node}/instances/{instance}/secret": NODE,
     "GET /v1/edges/{edge}/plan": EDGE,
     "POST /v1/edges/{edge}/reports": EDGE,
+    "GET /v1/tokens": OPERATOR,
+    "POST /v1/tokens": OPERATOR,
+    "POST /v1/tokens/{token}/revoke": OPERATOR,
     "GET /v1/trust": set(CALLERS),
     "POST /v1/join": set(CALLERS),
     "POST /v1/nodes/{node}/token": OPERATOR,
