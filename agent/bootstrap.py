@@ -42,6 +42,8 @@ from kit.codec import to_json
 from kit.control_plane import ControlPlane
 from kit.errors import TrueupError
 from kit.follow import follow_plan
+from kit.joining import joined
+from kit.machine_identity import MachineIdentity
 from kit.wire import MACHINE_OVERHEAD_BYTES, Enrolment
 
 _log = logs.get("agent")
@@ -54,7 +56,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     with only_one(settings.state, 0.0):
         guest = await asyncio.to_thread(_guest_files, settings)
         accelerator = await _accelerator(settings, guest)
-        async with ControlPlane(settings.controller, settings.token) as control_plane:
+        identity = MachineIdentity(settings.state / "identity", "node", settings.node_id)
+        async with joined(identity, settings.controller, settings.join_token, settings.token) as control_plane:
             async with _node(settings, guest, accelerator, control_plane) as (node, everything):
                 await _run_loops(settings, stop, control_plane, node, everything, accelerator)
     _log.info("agent ends; its machines go on", node_id=settings.node_id)

@@ -37,8 +37,12 @@ class Settings:
     """Runs this node's microVMs as its plan says. `trueup-agent stop-all --state DIR` stops them all and cleans up."""
 
     node_id: str = setting("name of this node", default="")
-    controller: str = setting("address of the controller, http://[..]:7340", default="")
-    token: str = setting("this node's token (`trueup token node NAME` prints it); better in TRUEUP_TOKEN", default="")
+    controller: str = setting("address of the controller, https://[..]:7341", default="")
+    join_token: str = setting(
+        "token to join the fleet with, once (`trueup node token NAME` prints it); better in TRUEUP_JOIN_TOKEN",
+        default="",
+    )
+    token: str = setting("bearer token of earlier versions, instead of a certificate", default="")
     subnet: str = setting("IPv6 /64 of this node's guests", default="", check=_subnet)
     state: Path = setting("folder of everything that must survive", default=Path("/var/lib/trueup/agent"))
     run: Path | None = setting("folder for sockets, best on a tmpfs, with a short path", default=None)

@@ -22,9 +22,10 @@ from edge.settings import EdgeSettings, StopSettings
 from kit import logs
 from kit.clock import SystemClock
 from kit.codec import from_json
-from kit.control_plane import ControlPlane
 from kit.errors import Refusal
 from kit.follow import follow_plan
+from kit.joining import joined
+from kit.machine_identity import MachineIdentity
 from kit.wire import RoutePlan
 
 UNPRIVILEGED_USER = "haproxy"
@@ -41,7 +42,8 @@ async def run_edge(settings: EdgeSettings, stop: asyncio.Event) -> None:
         ledger = Ledger(settings.state, settings.edge_id)
         ledger.load()
         dataplane = HaproxyDataplane(folder, _options(settings, folder), clock, drain_bound_s=settings.drain_bound)
-        async with ControlPlane(settings.controller, settings.token) as control_plane:
+        identity = MachineIdentity(settings.state / "identity", "edge", settings.edge_id)
+        async with joined(identity, settings.controller, settings.join_token, settings.token) as control_plane:
             base = f"/v1/edges/{settings.edge_id}"
 
             async def post(document: Any) -> Any:

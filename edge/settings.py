@@ -46,8 +46,12 @@ class EdgeSettings:
 
     edge_id: str = setting("this edge's name in the controller", check=_check_id)
     controller: str = setting("the controller's address, such as https://control.example.org:8420", check=_check_url)
-    token: str = setting("token of this edge (better as TRUEUP_TOKEN: arguments are visible to every user)")
     state: Path = setting("folder for the last plan, haproxy's files and sockets")
+    join_token: str = setting(
+        "token to join the fleet with, once (`trueup edge token NAME` prints it); better in TRUEUP_JOIN_TOKEN",
+        default="",
+    )
+    token: str = setting("bearer token of earlier versions, instead of a certificate", default="")
     listen_address: tuple[str, ...] = setting(
         "addresses to listen on; :: takes IPv4 too", default=("::",), check=_check_addresses
     )

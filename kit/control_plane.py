@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from typing import Any
 import aiohttp
 
 from kit.errors import Refusal, Transient, TrueupError
+from kit.machine_identity import MachineIdentity
+from kit.machine_names import CONTROLLER_HOST
 
 REQUEST_TIMEOUT_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
@@ -27,9 +30,20 @@ RETRY_AFTER_S_MAX = 120.0
 class ControlPlane:
     """One session to one controller. Close it, or use it as an asynchronous context."""
 
-    def __init__(self, base_url: str, token: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str = "",
+        *,
+        identity: MachineIdentity | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`identity`: a machine's certificate proves who asks, and its roots who answers. `tls`: those of a machine
+        that has none yet. Without both an https:// address is checked as the system says."""
         self._base_url = base_url.rstrip("/")
         self._token = token
+        self._identity = identity
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ControlPlane:
@@ -71,7 +85,9 @@ class ControlPlane:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
         attempted = f"GET {path}"
         try:
-            async with self._open().get(self._base_url + path, params=_given(query), timeout=limits) as answer:
+            async with self._open().get(
+                self._base_url + path, params=_given(query), timeout=limits, **self._security()
+            ) as answer:
                 await _raise_for_problem(attempted, answer)
                 yield _documents(attempted, answer.content)
         except TimeoutError as error:
@@ -93,13 +109,24 @@ class ControlPlane:
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with self._open().request(
-                method, self._base_url + path, params=_given(query), json=document, timeout=limits, headers=headers
+                method,
+                self._base_url + path,
+                params=_given(query),
+                json=document,
+                timeout=limits,
+                headers=headers,
+                **self._security(),
             ) as answer:
                 await _raise_for_problem(attempted, answer)
                 body = await answer.content.read(-1)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(attempted, self._base_url, error) from error
         return json.loads(body) if body else None
+
+    def _security(self) -> dict[str, Any]:
+        """Asked for each request: a renewed certificate is another context, and so another connection."""
+        tls = self._identity.context() if self._identity is not None else self._tls
+        return {} if tls is None else {"ssl": tls, "server_hostname": CONTROLLER_HOST}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -17,7 +17,9 @@ import errno
 import os
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from kit.backoff import Backoff
 from kit.clock import Clock, SystemClock
 from kit.errors import Bug, Transient
 from kit.files import write_atomically
+from kit.machine_names import CONTROLLER_HOST
 from reconciler import keys
+from reconciler.certificates.authority import Authority
 from reconciler.core.commands import Fence
 from reconciler.core.views import PROJECTIONS
 from reconciler.followed_sources import FollowedSource, FollowedSources, Surroundings
@@ -39,6 +43,7 @@ from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
 from reconciler.server.deps import Deps
 from reconciler.server.deps import Handlers as Writes
+from reconciler.server.tls import certify_listener, machines_context
 from reconciler.settings import ControllerSettings
 from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
@@ -51,6 +56,7 @@ from reconciler.tasks.scheduler import Scheduler
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 START_BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
+LISTENER_RENEWAL_S = 86_400.0
 DRAIN_SHARE = 0.8
 """Of the time that a stop may take: for the loops to end by themselves, so that their leases can still be released."""
 _log = logs.get("controller")
@@ -64,28 +70,29 @@ async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
         with state_lock(settings.state):
             path = keys.shared_file(settings.platform_key_file, settings.state / keys.PLATFORM_KEY, "platform")
             token_key = keys.token_key(settings.state, settings.token_key_file)
+            folder = settings.ca_folder or settings.state / keys.AUTHORITY
+            authority = Authority.open_or_create(folder, settings.trust_domain, datetime.now(UTC))
             sealer = await asyncio.to_thread(Sealer.open_or_create, path)
             try:
-                await _run(settings, sealer, token_key, stop)
+                await _run(settings, sealer, token_key, authority, stop)
             finally:
                 sealer.close()
 
 
-async def _run(settings: ControllerSettings, sealer: Sealer, token_key: bytes, stop: asyncio.Event) -> None:
+async def _run(
+    settings: ControllerSettings, sealer: Sealer, token_key: bytes, authority: Authority, stop: asyncio.Event
+) -> None:
     clock, rng = SystemClock(), random.Random()  # noqa: S311  # jitter
     store = await _store_once_it_is_there(settings, stop, clock, rng)
     if store is None:
         return
     try:
-        controller = Controller(settings, store, sealer, token_key, clock, rng)
-        async with (
-            controller.loops() as watch,
-            HttpServer(
-                build_app(controller.deps()), settings.listen_host, settings.listen_port, settings.http_limits
-            ) as server,
-        ):
+        controller = Controller(settings, store, sealer, token_key, authority, clock, rng)
+        app, door = build_app(controller.deps()), controller.machines_door()
+        host, port, limits = settings.listen_host, settings.listen_port, settings.http_limits
+        async with controller.loops() as watch, HttpServer(app, host, port, limits, machines=door) as server:
             await asyncio.to_thread(_tell_recipients, settings, sealer)
-            controller.publish(server.url)
+            controller.publish(server.url, server.machines_url)
             _log.info("ready", url=server.url, sources=len(settings.followed))
             await asyncio.wait((asyncio.ensure_future(stop.wait()), watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -139,6 +146,7 @@ class Controller:
         store: Store,
         sealer: Sealer,
         token_key: bytes,
+        authority: Authority,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -148,6 +156,9 @@ class Controller:
         self._clock = clock
         self._rng = rng
         self._key = token_key
+        self._authority = authority
+        self._tls = machines_context(authority)
+        self._machines_url = settings.machines_url
         self._handlers = Handlers(store.log, store.views, ids, clock)
         self._projector = Projector(store.log, store.writer, sorted(PROJECTIONS), clock, rng)
         self._scheduler = Scheduler(store.log, store.views, self._handlers, ids, clock, rng)
@@ -177,6 +188,7 @@ class Controller:
             "scheduler": self._led("scheduler", self._scheduler.run),
             "nodes": self._led("nodes", self._nodes.run),
             "acts": self._led("acts", self._expiry.run),
+            "listener": self._keep_listener_certified,
         }
         for each in self._sources:
             loops |= self._followed(each)
@@ -262,6 +274,11 @@ class Controller:
             secret_for=self._delivery.seal_for,
             quarantined=self._store.views.quarantined,
             look=self._sources.look,
+            authority=self._authority,
+            identities=self._handlers,
+            machines_url=lambda: self._machines_url,
+            machine_tokens=self._settings.machine_tokens,
+            projects=lambda: {each.name: (each.org, each.project) for each in self._settings.followed},
             webhook_secrets=self._sources.webhook_secrets,
             token_key=self._key,
             source_troubles=self._sources.troubles,
@@ -278,8 +295,27 @@ class Controller:
             limits=self._settings.http_limits,
         )
 
-    def publish(self, url: str) -> None:
-        """What the command line on this host needs to reach this controller."""
+    def machines_door(self) -> tuple[str, int, ssl.SSLContext]:
+        self._certify_listener()
+        return self._settings.machines_host, self._settings.machines_port, self._tls
+
+    def _certify_listener(self) -> None:
+        names = dict.fromkeys((CONTROLLER_HOST, socket.gethostname().lower(), *self._settings.server_names))
+        certify_listener(self._tls, self._authority, list(names), self._settings.state, datetime.now(UTC))
+
+    async def _keep_listener_certified(self, stop: asyncio.Event) -> None:
+        """Long before its certificate ends it has another."""
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LISTENER_RENEWAL_S):
+                    await stop.wait()
+            if not stop.is_set():
+                self._certify_listener()
+
+    def publish(self, url: str, machines_url: str) -> None:
+        """What the command line on this host needs to reach this controller, and machines elsewhere."""
+        self._machines_url = self._machines_url or machines_url
+        write_atomically(self._settings.state / keys.MACHINES_URL, self._machines_url.encode(), mode=0o644)
         token = make_token(self._key, "operator", "local")
         write_atomically(self._settings.state / keys.OPERATOR_TOKEN, token.encode())
         write_atomically(self._settings.state / keys.CONTROLLER_URL, url.encode(), mode=0o644)

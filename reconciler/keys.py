@@ -16,6 +16,8 @@ OPERATOR_TOKEN = "operator.token"  # noqa: S105  # a file's name
 CONTROLLER_URL = "controller.url"
 PLATFORM_KEY = "platform.agekey"
 HEAD_KEY = "head.key"
+AUTHORITY = "ca"
+MACHINES_URL = "machines.url"
 _KEY_BYTES = 32
 
 

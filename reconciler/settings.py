@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from kit import logs
+from kit.machine_names import DEFAULT_DOMAIN
 from kit.settings import setting, tables
 from reconciler.core.revisions import DEFAULT_RULES, OnError
 from reconciler.forges.settings import ForgeSettings, check_interval, check_kind
@@ -41,6 +43,11 @@ def _check_connections(value: int) -> str:
     return "" if 2 <= value <= 1_000_000 else f"expected 2 to 1000000, found {value}"
 
 
+def _check_domain(value: str) -> str:
+    good = re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,126}[a-z0-9])?", value)
+    return "" if good else f"expected lower-case letters, digits, '.' and '-', found {value!r}"
+
+
 def _check_ttl(value: float) -> str:
     return "" if 1 <= value <= 600 else f"expected between 1s and 10m, found {value} s"
 
@@ -59,6 +66,25 @@ class ControllerSettings:
     )
     state: Path = setting("folder for the clone, keys and the embedded database", default=Path(".state"))
     listen: str = setting("ADDRESS:PORT of the HTTP interface", default="[::1]:7340", check=_check_listen)
+    machines_listen: str = setting(
+        "ADDRESS:PORT for agents and edges, TLS 1.3 with certificates (default: the next port)",
+        default="",
+        check=lambda value: _check_listen(value) if value else "",
+    )
+    machines_url: str = setting(
+        "how agents and edges reach that (default: its address), as `trueup node token` prints it", default=""
+    )
+    server_names: tuple[str, ...] = setting("more names for this controller's certificate", default=())
+    trust_domain: str = setting(
+        "stands in the name of every machine; cannot be changed later", default=DEFAULT_DOMAIN, check=_check_domain
+    )
+    ca_folder: Path | None = setting(
+        "the authority's keys; a second controller needs the first one's (default: ca in the state folder)",
+        default=None,
+    )
+    machine_tokens: bool = setting(
+        "let agents and edges in with the bearer tokens of earlier versions, too", default=True
+    )
     database_url: str = setting("any PostgreSQL >= 15; empty: an embedded one in the state folder", default="")
     platform_key_file: Path | None = setting(
         "the key that opens secrets; a second controller needs the first one's (default: in the state folder)",
@@ -241,6 +267,17 @@ class ControllerSettings:
     @property
     def listen_host(self) -> str:
         return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def machines_host(self) -> str:
+        return self.machines_listen.rpartition(":")[0].strip("[]") or self.listen_host
+
+    @property
+    def machines_port(self) -> int:
+        """The one after `listen`'s; any, where that is any."""
+        if self.machines_listen:
+            return int(self.machines_listen.rpartition(":")[2])
+        return min(self.listen_port + 1, 65535) if self.listen_port else 0
 
     @property
     def listen_port(self) -> int:

@@ -31,7 +31,8 @@ COMMANDS = {
     "lifecycles": "the states that things go through",
     "views": "list, rebuild and verify what is derived from the log",
     "log": "what each commit did; prove that the log is the one that was written; copy old events into an archive",
-    "node": "drain, disable or activate a node",
+    "node": "let a node join; drain, disable, activate or revoke it",
+    "edge": "let an edge join, or revoke one",
     "suspend": "keep a source, an environment or an app as it is",
     "resume": "let what is suspended follow Git again",
     "hold": "keep an app on an earlier release",
@@ -43,7 +44,7 @@ COMMANDS = {
     "fmt": "bring manifests into one layout",
     "schema": "print the JSON Schema of manifests, for editors",
     "secret": "seal the values of Secret manifests",
-    "token": "print the token of a node, an edge, an operator or a webhook",
+    "token": "tokens of people and CI: create, list, revoke; of operators and webhooks",
     "version": "print the version",
 }
 

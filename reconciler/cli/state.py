@@ -124,6 +124,21 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], _Cells]] = {
         ("act", "what", "by", "since", "until", "reason"),
         lambda key, d: (d["act"], key, d["actor"], d["since"], d["until"] or "-", d["reason"]),
     ),
+    "identities": (
+        ("machine", "state", "joined", "generation", "reason"),
+        lambda key, d: (key, d["state"], d.get("joined_at", "-"), d["generation"], d["reason"] or "-"),
+    ),
+    "tokens": (
+        ("token", "name", "in", "may", "until", "revoked"),
+        lambda key, d: (
+            key,
+            d["name"],
+            f"{d['org']}/{d['project']}",
+            " ".join(d["verbs"]),
+            d["expires_at"],
+            d["revoked"] or "-",
+        ),
+    ),
     "quotas": (
         ("scope", "limits"),
         lambda key, d: (key, " ".join(f"{name}={limit}" for name, limit in d["limits"].items()) or "-"),

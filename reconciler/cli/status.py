@@ -72,6 +72,7 @@ _PARTS = {
     "volumes": "volume",
     "nodes": "node_id",
     "loops": "loop",
+    "alarms": "identity_id",
 }
 
 

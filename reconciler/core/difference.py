@@ -29,6 +29,8 @@ VIEWS: Mapping[str, str] = {
     "tombstones": "tombstone",
     "acts": "act",
     "quotas": "quota",
+    "identities": "identity",
+    "tokens": "token",
     "snapshots": "snapshot",
     "backups": "backup",
     "restores": "restore",
@@ -36,7 +38,7 @@ VIEWS: Mapping[str, str] = {
 """In the order in which one thing follows from another. Releases and revisions never change and are named by these."""
 
 _BOOKKEEPING = frozenset({"aggregate_seq", "created_event_id", "updated_event_id", "status_event_id", "counter"})
-_UNSAID = frozenset({"workload", "spec_hash", "endpoints", "boot_id", "refused_event_id"})
+_UNSAID = frozenset({"workload", "digest", "tokens", "spec_hash", "endpoints", "boot_id", "refused_event_id"})
 """Follows from something else that is said."""
 
 

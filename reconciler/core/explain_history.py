@@ -213,6 +213,14 @@ def _note(payload: Payload) -> str:
     return f" ({payload['note']})" if payload.get("note") else ""
 
 
+def _machine(payload: Payload) -> str:
+    return str(payload["identity_id"]).replace("/", " ", 1)
+
+
+def _from(payload: Payload) -> str:
+    return f" from {payload['remote']}" if payload["remote"] else ""
+
+
 _SENTENCES: dict[str, Callable[[Payload], str]] = {
     "source.registered": lambda p: f"source {p['source_id']} registered: {p.get('url', '')} {p.get('branch', '')}",
     "source.removed": lambda p: (
@@ -257,6 +265,17 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
     ),
     "restore.status_changed": lambda p: f"restore {p['restore_id']} on {p['node_id']} is {status_text(p)}",
     "quota.set": lambda p: f"{p['scope']} may have {written(p['limits']) or 'as much as there is'}",
+    "identity.invited": lambda p: f"{_machine(p)} may join with token {p['token_id']} until {p['expires_at']}",
+    "identity.joined": lambda p: f"{_machine(p)} joined with token {p['token_id']}{_from(p)}, time {p['generation']}",
+    "identity.token_misused": lambda p: (
+        f"ALARM: token {p['token_id']} of {_machine(p)} was tried again{_from(p)} ({p['reason_code']})"
+    ),
+    "identity.revoked": lambda p: f"{_machine(p)} revoked, all its certificates are void: {p['reason']}",
+    "token.created": lambda p: (
+        f"token {p['token_id']} ({p['name']}) for {', '.join(p['verbs'])} in {p['org']}/{p['project']} until "
+        f"{p['expires_at']}"
+    ),
+    "token.revoked": lambda p: f"token {p['token_id']} revoked: {p['reason']}",
     "node.enrolled": lambda p: f"node {p['node_id']} enrolled with {p['memory_bytes'] >> 20} MiB for guests",
     "node.duty_changed": lambda p: f"node {p['node_id']} shall be {p['duty']}{_until(p)}: {p['reason']}",
     "suspension.begun": lambda p: f"{scope_label(p['scope'])} suspended{_until(p)}: {p['reason']}",

@@ -12,6 +12,7 @@ from reconciler.core.projections import (
     acts,
     copies,
     deployments,
+    identities,
     instances,
     nodes,
     quotas,
@@ -19,6 +20,7 @@ from reconciler.core.projections import (
     resources,
     revisions,
     sources,
+    tokens,
     tombstones,
 )
 
@@ -33,6 +35,8 @@ _ALL: tuple[Projection, ...] = (
     tombstones,
     acts,
     quotas,
+    identities,
+    tokens,
     *copies.VIEWS,
 )
 

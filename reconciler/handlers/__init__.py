@@ -9,13 +9,16 @@ may be called again with the same input: it then changes nothing.
 
 from reconciler.handlers.acts import ActHandlers
 from reconciler.handlers.appending import Recorded
+from reconciler.handlers.identities import IdentityHandlers
 from reconciler.handlers.reports import ReportHandlers
 from reconciler.handlers.revisions import RevisionHandlers
 from reconciler.handlers.schedule import ScheduleHandlers
 from reconciler.handlers.source_removal import SourceRemovalHandlers
 
 
-class Handlers(RevisionHandlers, ReportHandlers, ScheduleHandlers, ActHandlers, SourceRemovalHandlers):
+class Handlers(
+    RevisionHandlers, ReportHandlers, ScheduleHandlers, ActHandlers, SourceRemovalHandlers, IdentityHandlers
+):
     """All entry points, over one log and its views."""
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from kit import logs
 from reconciler.core.filters import keys
+from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
 from reconciler.server.connections import Connection, Doorman
@@ -27,15 +29,18 @@ from reconciler.server.draining import DRAINING, Draining
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
+from reconciler.server.machines import Machines
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
 from reconciler.server.routes import route_table
 from reconciler.server.sources import Sources
+from reconciler.server.standing import Standing
 from reconciler.server.streams import Streams
 from reconciler.server.table import IDENTITY, Route
 
 HUB = web.AppKey("hub", Hub)
 STREAMS = web.AppKey("streams", Streams)
+STANDING = web.AppKey("standing", Standing)
 ROUTES = web.AppKey("routes", list[Route])
 _log = logs.get("http")
 
@@ -52,23 +57,38 @@ def build_app(deps: Deps) -> web.Application:
     sources = Sources(deps)
     draining = Draining()
     reads, agents = Reads(deps, hub, pulse, sources.counts, draining), Agents(deps, pulse)
+    standing = Standing(deps.views, deps.token_key, deps.clock, deps.authority.domain if deps.authority else "")
+    machines, tokens = Machines(deps, standing), AccessTokens(deps, standing)
     description = Description()
-    table = description.routes = route_table(reads, agents, Acts(deps), sources, stream, description.serve)
+    table = description.routes = route_table(
+        reads, agents, Acts(deps), sources, machines, tokens, stream, description.serve
+    )
     made: dict[web.AbstractRoute, Route] = {}
-    app = web.Application(middlewares=[Guard(deps, made).middleware()], client_max_size=deps.limits.body_bytes_max)
+    app = web.Application(
+        middlewares=[Guard(deps, made, standing).middleware()], client_max_size=deps.limits.body_bytes_max
+    )
     for route in table:
         # add_route, not add_get: that would also open HEAD, which is not in the table.
         made[app.router.add_route(route.method, route.path, route.handler)] = route
-    app[HUB], app[STREAMS], app[ROUTES] = hub, streams, table
+    app[HUB], app[STREAMS], app[ROUTES], app[STANDING] = hub, streams, table, standing
     app[DRAINING] = draining
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_tail)
+    app.cleanup_ctx.append(_keep_standing)
     app.on_shutdown.append(_end_streams)
     return app
 
 
 async def _tail(app: web.Application) -> AsyncIterator[None]:
     task = asyncio.create_task(app[HUB].run(), name="tail of the log")
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _keep_standing(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(app[STANDING].run(), name="who is revoked")
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -82,8 +102,19 @@ async def _end_streams(app: web.Application) -> None:
 class HttpServer:
     """Listens for as long as it is an asynchronous context. `url` is known once it listens (port 0 is any)."""
 
-    def __init__(self, app: web.Application, host: str, port: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        limits: Limits | None = None,
+        *,
+        machines: tuple[str, int, ssl.SSLContext] | None = None,
+    ) -> None:
+        """`machines`: host, port and TLS of a second listener, for clients with certificates."""
         self._limits = limits or Limits()
+        self._machines = machines
+        self._machines_listener: asyncio.Server | None = None
         self._host = host
         self._port = port
         self._listener: asyncio.Server | None = None
@@ -105,24 +136,40 @@ class HttpServer:
     @property
     def url(self) -> str:
         assert self._listener is not None, "not started"
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return _url("http", self._listener)
+
+    @property
+    def machines_url(self) -> str:
+        """Empty when there is no such listener."""
+        return _url("https", self._machines_listener) if self._machines_listener else ""
 
     async def start(self) -> None:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._protocol, self._host, self._port, backlog=512)
-        _log.info("listening", url=self.url)
+        if self._machines is not None:
+            host, port, tls = self._machines
+            self._machines_listener = await loop.create_server(
+                self._protocol, host, port, ssl=tls, backlog=512, ssl_handshake_timeout=self._limits.header_timeout_s
+            )
+        _log.info("listening", url=self.url, machines=self.machines_url)
 
     async def stop(self) -> None:
         if self._listener is not None and not self._draining.begun:
             self._draining.begun = True
             _log.info("draining", notice_s=self._limits.drain_notice_s, connections=self._doorman.open_count)
             await asyncio.sleep(self._limits.drain_notice_s)
-            self._listener.close()
+            for listener in (self._listener, self._machines_listener):
+                if listener is not None:
+                    listener.close()
         await self._runner.cleanup()
 
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None
         return Connection(server, self._doorman, self._limits)
+
+
+def _url(scheme: str, listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

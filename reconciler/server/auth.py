@@ -1,4 +1,4 @@
-"""Who is asking, and may they? Pure: bytes and strings in, an identity or nothing out.
+"""Who is asking? Pure: bytes and strings in, an identity or nothing out. May they? See `reconciler.core.permission`.
 
 `reconciler.server.guard` calls this before any handler. What a token is, is said in `reconciler.core.tokens`.
 
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from reconciler.core.permission import Identity
 from reconciler.core.tokens import NAME_PATTERN, ROLES, Role, make_token, token_mac
 
-__all__ = ["ROLES", "Identity", "Role", "WebhookProof", "allowed", "check_authorization", "check_token", "make_token"]
+__all__ = ["ROLES", "Identity", "Role", "WebhookProof", "check_authorization", "check_token", "make_token"]
 
 TOKEN_BYTES_MAX = 160
 SIGNATURE_HEADERS = (
@@ -24,17 +24,6 @@ SIGNATURE_HEADERS = (
     ("X-Gitea-Signature", ""),
     ("X-Forgejo-Signature", ""),
 )
-PATH_NAME_OF_ROLE: Mapping[Role, str] = {"node": "node", "edge": "edge", "webhook": "source"}
-"""The path parameter that has to be the caller's own name. An operator has none: it may name anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    role: Role
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.role}:{self.name}"
 
 
 def check_token(key: bytes, token: str) -> Identity | None:
@@ -92,11 +81,3 @@ def _hex_of(headers: Mapping[str, str], name: str, prefix: str) -> bytes:
         return bytes.fromhex(text.removeprefix(prefix)) if text.startswith(prefix) else b""
     except ValueError:
         return b""
-
-
-def allowed(identity: Identity, roles: Collection[str], path_names: Mapping[str, str]) -> bool:
-    """Default deny. A node, an edge and a webhook reach only paths that carry exactly their own name, or none."""
-    if identity.role not in roles:
-        return False
-    own = PATH_NAME_OF_ROLE.get(identity.role)
-    return own is None or own not in path_names or path_names[own] == identity.name

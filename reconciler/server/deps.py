@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 from kit.clock import Clock, SystemClock
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.certificates.authority import Authority
 from reconciler.core.acts import Act, Order
 from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.history import HistoryPage, Wanted
 from reconciler.core.preview import PlanDocument
+from reconciler.handlers.identities import IdentityHandlers
 from reconciler.ports import Doc, EventLog, Views
 from reconciler.server.limits import Limits
 
@@ -77,6 +79,15 @@ class Deps:
     look: Callable[[str], Awaitable[bool]]
     """Look at that source now. False: there is no such source."""
     token_key: bytes
+    authority: Authority | None = None
+    """None: machines have no certificates here."""
+    identities: IdentityHandlers | None = None
+    machines_url: Callable[[], str] = str
+    """Where machines reach this controller."""
+    machine_tokens: bool = True
+    """Whether nodes and edges may come with a bearer token instead of a certificate."""
+    projects: Callable[[], Mapping[str, tuple[str, str]]] = dict
+    """Source -> the organisation and project that it declares for."""
     webhook_secrets: Callable[[str], Sequence[bytes]] = no_secrets
     """Source -> the secrets that its forge may sign with. None for a source that does not exist."""
     source_troubles: Callable[[], Mapping[str, str]] = dict

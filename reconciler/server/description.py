@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 from ruamel.yaml import YAML
 
-from reconciler.server.table import ANONYMOUS, Route
+from reconciler.server.table import Route
 
 _ANY = (400, 429, 431, 500, 503, 504)
 _PARAMETER = re.compile(r":[^}]*}")
@@ -60,7 +60,7 @@ def described_path(route: Route) -> str:
 
 def error_statuses(route: Route) -> list[int]:
     found = [*_ANY]
-    if ANONYMOUS not in route.roles:
+    if not route.open_to_all:
         found += [401, 403, 404, 409]
     if route.body or route.prove:
         found += [408, 413]

@@ -17,14 +17,17 @@ from aiohttp.typedefs import Middleware
 
 from kit import logs
 from kit.errors import TrueupError
-from reconciler.server.auth import Identity, allowed, check_authorization
+from kit.machine_names import MACHINE_KINDS
+from reconciler.core.permission import Identity, Thing, allow
+from reconciler.server.auth import check_authorization
 from reconciler.server.connections import address_of, made_request_id
 from reconciler.server.deps import Deps
 from reconciler.server.draining import DRAINING
 from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.rates import Rates
 from reconciler.server.requests import known_query, sound_words
-from reconciler.server.table import ANONYMOUS, IDENTITY, REQUEST_ID, Budget, Handler, Route
+from reconciler.server.standing import Standing
+from reconciler.server.table import GENERATION, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _access = logs.get("http")
@@ -33,8 +36,9 @@ _access = logs.get("http")
 class Guard:
     """`routes`: the aiohttp route of each entry of the table."""
 
-    def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route]) -> None:
+    def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route], standing: Standing) -> None:
         self._deps = deps
+        self._standing = standing
         self._routes = routes
         self._rates = Rates(deps.limits)
 
@@ -86,7 +90,7 @@ class Guard:
     async def _authorise(self, request: web.Request) -> Route:
         """The route that the caller may use. Sets the request's IDENTITY."""
         route = self._routes.get(request.match_info.route)
-        if route is not None and ANONYMOUS in route.roles:
+        if route is not None and route.open_to_all:
             self._count("unproven", _address(request))
             return route
         identity = await self._identify(request, route)
@@ -97,16 +101,47 @@ class Guard:
         self._count(route.budget if route else "request", str(identity))
         if request.match_info.http_exception is not None:
             raise request.match_info.http_exception
-        if route is None or not allowed(identity, route.roles, request.match_info):
+        if route is None or not self._may(identity, route, request):
             raise Problem("forbidden", f"{identity} may not {request.method} {request.path}")
         return route
 
+    def _may(self, identity: Identity, route: Route, request: web.Request) -> bool:
+        thing = route.thing_for(identity, request.match_info, request.query)
+        if thing.kind == "source" and (whose := self._deps.projects().get(thing.name)):
+            thing = Thing(thing.kind, thing.name, *whose)
+        return allow(identity, route.verb, thing)
+
     async def _identify(self, request: web.Request, route: Route | None) -> Identity | None:
         header = request.headers.get("Authorization", "")
-        if header or route is None or route.prove is None:
-            return check_authorization(self._deps.token_key, header)
-        self._count(route.budget, _address(request))
-        return await route.prove(request)
+        certificate = request.transport.get_extra_info("peercert") if request.transport else None
+        if certificate:
+            return await self._machine(request, certificate, header)
+        if not header and route is not None and route.prove is not None:
+            self._count(route.budget, _address(request))
+            return await route.prove(request)
+        if header.lower().startswith("bearer trueup_"):
+            await self._standing.known(self._deps.limits.view_wait_s)
+            return self._standing.bearer(header[7:].strip())
+        identity = check_authorization(self._deps.token_key, header)
+        if identity is None or identity.role not in MACHINE_KINDS:
+            return identity
+        return identity if self._deps.machine_tokens and not self._why_void(identity, None) else None
+
+    async def _machine(self, request: web.Request, certificate: Mapping[str, Any], header: str) -> Identity:
+        """A connection with a certificate speaks for that machine and for nobody else."""
+        if header:
+            raise Problem("unauthorized", "there is a certificate and a token", fix="come with one of them")
+        peer = self._standing.peer(certificate)
+        await self._standing.known(self._deps.limits.view_wait_s)
+        if why := self._why_void(peer.identity, peer.generation):
+            raise Problem("unauthorized", why)
+        request[GENERATION] = peer.generation
+        return peer.identity
+
+    def _why_void(self, identity: Identity, generation: int | None) -> str:
+        if identity.role == "token":
+            return self._standing.token_void(identity.name)
+        return self._standing.why_void(identity, generation) if identity.role in MACHINE_KINDS else ""
 
     def _count(self, budget: Budget, caller: str) -> None:
         self._rates.take(budget, caller, self._deps.clock.now_s())
@@ -117,7 +152,9 @@ class Guard:
         if route.query is not None:
             known_query(request, route.query)
         if route.streams:
-            return await handler(request)
+            identity, generation = request[IDENTITY], request.get(GENERATION)
+            with self._standing.watching(request, identity, lambda: self._why_void(identity, generation)):
+                return await handler(request)
         async with asyncio.timeout(self._deps.limits.handler_timeout_s):
             if request.method == "GET":
                 return await handler(request)

@@ -1,17 +1,18 @@
-"""The route table: every method and path, who may use it, and what answers. There are no other routes.
+"""The route table: every method and path, what it does to what, and what answers. There are no other routes.
 
-`reconciler.server.app` makes the aiohttp routes from it and the guard takes its roles from it;
+`reconciler.server.app` makes the aiohttp routes from it and the guard asks `reconciler.core.permission` with it;
 tests/unit/server/test_route_matrix.py holds it against every kind of caller, and schemas/openapi.yaml against it.
 """
 
 from __future__ import annotations
 
+from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
-from reconciler.server.auth import Role
+from reconciler.server.machines import Machines
 from reconciler.server.reads import Reads
 from reconciler.server.sources import Sources
-from reconciler.server.table import ANONYMOUS, Handler, Route
+from reconciler.server.table import OWN, Handler, Route
 
 READ = frozenset({"min_event_id"})
 WAIT = frozenset({"wait"})
@@ -25,51 +26,81 @@ HISTORY_FILTERS = frozenset({"source", "from", "to", "path", "since", "until", "
 
 
 def route_table(
-    reads: Reads, agents: Agents, acts: Acts, sources: Sources, stream: Handler, description: Handler
+    reads: Reads,
+    agents: Agents,
+    acts: Acts,
+    sources: Sources,
+    machines: Machines,
+    tokens: AccessTokens,
+    stream: Handler,
+    description: Handler,
 ) -> list[Route]:
-    everybody = frozenset({ANONYMOUS})
-    operator: frozenset[Role] = frozenset({"operator"})
-    node: frozenset[Role] = frozenset({"node"})
-    edge: frozenset[Role] = frozenset({"edge"})
-    webhook: frozenset[Role] = frozenset({"webhook"})
     return [
-        Route("GET", "/healthz", everybody, reads.healthz, query=None),
-        Route("GET", "/readyz", everybody, reads.readyz, query=None),
-        Route("GET", "/openapi.json", everybody, description, query=None),
-        Route("GET", "/v1/events", operator, reads.history.events, query=EVENT_FILTERS),
-        Route("GET", "/v1/state", operator, reads.history.state, query=frozenset({"at", "of"})),
-        Route("GET", "/v1/diff", operator, reads.history.difference, query=frozenset({"from", "to", "of"})),
-        Route("GET", "/v1/views/{view}", operator, reads.view, query=READ | {"after", "limit"}),
-        Route("GET", "/v1/views/{view}/{key:.+}", operator, reads.view_row, query=READ),
-        Route("GET", "/v1/status", operator, reads.status, query=READ),
-        Route("GET", "/v1/why", operator, reads.why, query=READ | {"resource"}),
-        Route("GET", "/v1/plan", operator, reads.plan, query=frozenset({"source", "base", "head"})),
-        Route("GET", "/v1/log", operator, reads.commits.log, query=HISTORY_FILTERS),
-        Route("GET", "/v1/stream", operator | node | edge, stream, streams=True, budget="stream", query=None),
-        Route("POST", "/v1/sources/{source}/look", operator, sources.look),
-        Route("POST", "/v1/sources/{source}/remove", operator, sources.remove, body=True),
+        Route("GET", "/healthz", "probe", "service", reads.healthz, query=None),
+        Route("GET", "/readyz", "probe", "service", reads.readyz, query=None),
+        Route("GET", "/openapi.json", "probe", "service", description, query=None),
+        Route("GET", "/v1/events", "read", "fleet", reads.history.events, query=EVENT_FILTERS),
+        Route("GET", "/v1/state", "read", "fleet", reads.history.state, query=frozenset({"at", "of"})),
+        Route("GET", "/v1/diff", "read", "fleet", reads.history.difference, query=frozenset({"from", "to", "of"})),
+        Route("GET", "/v1/views/{view}", "read", "fleet", reads.view, query=READ | {"after", "limit"}),
+        Route("GET", "/v1/views/{view}/{key:.+}", "read", "fleet", reads.view_row, query=READ),
+        Route("GET", "/v1/status", "read", "fleet", reads.status, query=READ),
+        Route("GET", "/v1/why", "read", "fleet", reads.why, query=READ | {"resource"}),
+        Route("GET", "/v1/plan", "read", "source ?source", reads.plan, query=frozenset({"source", "base", "head"})),
+        Route("GET", "/v1/log", "read", "source ?source", reads.commits.log, query=HISTORY_FILTERS),
+        Route("GET", "/v1/stream", "follow", OWN, stream, streams=True, budget="stream", query=None),
+        Route("POST", "/v1/sources/{source}/look", "look", "source {source}", sources.look),
+        Route("POST", "/v1/sources/{source}/remove", "remove", "source {source}", sources.remove, body=True),
         Route(
             "POST",
             "/v1/sources/{source}/webhook",
-            webhook,
+            "notify",
+            "source {source}",
             sources.webhook,
             prove=sources.prove,
             budget="webhook",
             query=None,
         ),
-        Route("POST", "/v1/nodes/{node}/drain", operator, acts.duty("draining"), query=WAIT, body=True),
-        Route("POST", "/v1/nodes/{node}/disable", operator, acts.duty("disabled"), query=WAIT, body=True),
-        Route("POST", "/v1/nodes/{node}/activate", operator, acts.duty("active"), query=WAIT, body=True),
-        Route("POST", "/v1/suspensions", operator, acts.suspend, query=WAIT, body=True),
-        Route("POST", "/v1/suspensions/end", operator, acts.resume, query=WAIT, body=True),
-        Route("POST", "/v1/holds", operator, acts.hold, query=WAIT, body=True),
-        Route("POST", "/v1/holds/end", operator, acts.release_hold, query=WAIT, body=True),
-        Route("POST", "/v1/instances/{instance}/stop", operator, acts.stop_instance, query=WAIT, body=True),
-        Route("POST", "/v1/nodes/{node}/enrol", node, agents.enrol, body=True, budget="agent"),
-        Route("POST", "/v1/nodes/{node}/heartbeat", node, agents.heartbeat, budget="heartbeat"),
-        Route("POST", "/v1/nodes/{node}/reports", node, agents.node_report, body=True, budget="agent"),
-        Route("GET", "/v1/nodes/{node}/plan", node, agents.node_plan, query=READ, budget="agent"),
-        Route("GET", "/v1/nodes/{node}/instances/{instance}/secret", node, agents.secret, budget="agent"),
-        Route("GET", "/v1/edges/{edge}/plan", edge, agents.route_plan, query=READ, budget="agent"),
-        Route("POST", "/v1/edges/{edge}/reports", edge, agents.edge_report, body=True, budget="agent"),
+        Route("POST", "/v1/nodes/{node}/drain", "act", "node {node}", acts.duty("draining"), query=WAIT, body=True),
+        Route("POST", "/v1/nodes/{node}/disable", "act", "node {node}", acts.duty("disabled"), query=WAIT, body=True),
+        Route("POST", "/v1/nodes/{node}/activate", "act", "node {node}", acts.duty("active"), query=WAIT, body=True),
+        Route("POST", "/v1/suspensions", "act", "fleet", acts.suspend, query=WAIT, body=True),
+        Route("POST", "/v1/suspensions/end", "act", "fleet", acts.resume, query=WAIT, body=True),
+        Route("POST", "/v1/holds", "act", "fleet", acts.hold, query=WAIT, body=True),
+        Route("POST", "/v1/holds/end", "act", "fleet", acts.release_hold, query=WAIT, body=True),
+        Route("POST", "/v1/instances/{instance}/stop", "act", "fleet", acts.stop_instance, query=WAIT, body=True),
+        Route("POST", "/v1/nodes/{node}/enrol", "enrol", "node {node}", agents.enrol, body=True, budget="agent"),
+        Route("POST", "/v1/nodes/{node}/heartbeat", "report", "node {node}", agents.heartbeat, budget="heartbeat"),
+        Route(
+            "POST", "/v1/nodes/{node}/reports", "report", "node {node}", agents.node_report, body=True, budget="agent"
+        ),
+        Route("GET", "/v1/nodes/{node}/plan", "follow", "node {node}", agents.node_plan, query=READ, budget="agent"),
+        Route(
+            "GET",
+            "/v1/nodes/{node}/instances/{instance}/secret",
+            "unseal",
+            "node {node}",
+            agents.secret,
+            query=frozenset({"form"}),
+            budget="agent",
+        ),
+        Route("GET", "/v1/edges/{edge}/plan", "follow", "edge {edge}", agents.route_plan, query=READ, budget="agent"),
+        Route(
+            "POST", "/v1/edges/{edge}/reports", "report", "edge {edge}", agents.edge_report, body=True, budget="agent"
+        ),
+        Route("GET", "/v1/trust", "probe", "service", machines.trust),
+        Route("POST", "/v1/join", "join", "service", machines.join, body=True, budget="unproven"),
+        Route("POST", "/v1/nodes/{node}/token", "admit", "node {node}", machines.invite("node")),
+        Route("POST", "/v1/nodes/{node}/revoke", "admit", "node {node}", machines.revoke("node"), body=True),
+        Route(
+            "POST", "/v1/nodes/{node}/renew", "renew", "node {node}", machines.renew("node"), body=True, budget="agent"
+        ),
+        Route("POST", "/v1/edges/{edge}/token", "admit", "edge {edge}", machines.invite("edge")),
+        Route("POST", "/v1/edges/{edge}/revoke", "admit", "edge {edge}", machines.revoke("edge"), body=True),
+        Route("GET", "/v1/tokens", "grant", "fleet", tokens.show),
+        Route("POST", "/v1/tokens", "grant", "fleet", tokens.create, body=True),
+        Route("POST", "/v1/tokens/{token}/revoke", "grant", "fleet", tokens.revoke, body=True),
+        Route(
+            "POST", "/v1/edges/{edge}/renew", "renew", "edge {edge}", machines.renew("edge"), body=True, budget="agent"
+        ),
     ]

@@ -46,7 +46,8 @@ def status_document(
     routes = [_route(row, evidence) for row in _of_kind(evidence, "route")]
     volumes = [_volume(row, evidence) for row in _of_kind(evidence, "volume")]
     loops = _troubled_loops(followed.leases)
-    parts = [*sources, *apps, *nodes, *routes, *volumes]
+    alarms = [_alarm(key, row) for key, row in sorted(snapshot.rows.get("identities", {}).items()) if row["alarm"]]
+    parts = [*alarms, *sources, *apps, *nodes, *routes, *volumes]
     return {
         "log_id": snapshot.log_id,
         "event_id": snapshot.event_id,
@@ -72,6 +73,7 @@ def status_document(
         "leases": [to_json(each) for each in followed.leases],
         "quarantined": [to_json(each) for each in quarantined],
         "loops": loops,
+        "alarms": alarms,
     }
 
 
@@ -116,6 +118,16 @@ def _troubled_loops(leases: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _loop_problem(lease: Any) -> dict[str, str]:
     return {"verdict": "failing", "code": "loop_failing", "message": f"{lease.trouble} (at {lease.holder})"}
+
+
+def _alarm(key: str, row: Doc) -> dict[str, Any]:
+    alarm, name = row["alarm"], key.replace("/", " ", 1)
+    message = (
+        f"somebody at {alarm['remote'] or 'an unknown address'} tried the join token {alarm['token_id']} of {name} "
+        f"({alarm['reason_code']}, {alarm['count']} times): `trueup {name.split()[0]} revoke` it if it was not you, or "
+        "give it a new token"
+    )
+    return {"identity_id": key, "problems": [{"verdict": "alarm", "code": alarm["reason_code"], "message": message}]}
 
 
 def _tell(resource_id: str, evidence: Evidence) -> Explanation:

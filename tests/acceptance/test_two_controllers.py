@@ -146,6 +146,7 @@ class Site:
             first = self.started[0].state
             flags += ["--platform-key-file", str(first / "platform.agekey")]
             flags += ["--token-key-file", str(first / "token.key")]
+            flags += ["--ca-folder", str(first / "ca")]
         command = [sys.executable, "-m", "reconciler", "controller", *flags, *more]
         made = Controller(name, state, self.folder, Program(name, command, self.folder / f"{name}.log"))
         (state / "controller.url").unlink(missing_ok=True)

@@ -58,7 +58,9 @@ class World:
         self.https_port = 443 if self.hosts else free_port("::", 8443)
         self.controller_port = CONTROLLER_PORT if self.hosts else free_port(self.centre, CONTROLLER_PORT)
         self.state = self.folder / "controller"
+        self.machines_port = self.controller_port + 1 if self.hosts else free_port(self.centre, CONTROLLER_PORT + 1)
         self.controller_url = f"http://[{self.centre}]:{self.controller_port}"
+        self.machines_url = f"https://[{self.centre}]:{self.machines_port}"
         self.authority = Authority.create()
         self.repository = Repository.create(self.folder)
         registry_port = REGISTRY_PORT if self.hosts else free_port(self.registry_host, REGISTRY_PORT)
@@ -78,6 +80,10 @@ class World:
             + [
                 "--listen",
                 f"[{self.centre}]:{self.controller_port}",
+                "--machines-listen",
+                f"[{self.centre}]:{self.machines_port}",
+                "--machine-tokens",
+                "false",
                 "--poll-interval-s",
                 "1s",
                 "--log-format",
@@ -89,8 +95,8 @@ class World:
         host = self._host(name, number, guests=True)
         await self._start(
             name,
-            [*host.enter(), str(BIN / "trueup-agent"), "--node-id", name, "--controller", self.controller_url]
-            + ["--token", await self._token("node", name), "--state", str(self.folder / name)]
+            [*host.enter(), str(BIN / "trueup-agent"), "--node-id", name, "--controller", self.machines_url]
+            + ["--join-token", await self._join_token("node", name), "--state", str(self.folder / name)]
             + ["--subnet", host.subnet, "--memory", NODE_MEMORY, "--guest", str(CACHE / "guest")]
             + ["--network", "bridge" if self.hosts else "user", "--log-format", "json"]
             + ["--insecure-registries", self.registry.address],
@@ -99,11 +105,11 @@ class World:
     async def start_edge(self, name: str, number: int) -> None:
         host = self._host(name, number, guests=False)
         self.edge_address = host.address
-        token = await self._token("edge", name)
+        token = await self._join_token("edge", name)
         await self._start(
             name,
-            [*host.enter(), str(BIN / "trueup-edge"), "--edge-id", name, "--controller", self.controller_url]
-            + ["--token", token, "--state", str(self.folder / name), "--listen-address", "::"],
+            [*host.enter(), str(BIN / "trueup-edge"), "--edge-id", name, "--controller", self.machines_url]
+            + ["--join-token", token, "--state", str(self.folder / name), "--listen-address", "::"],
         )
 
     # --- the parts, for the scenario ---
@@ -220,8 +226,10 @@ class World:
     def _enter(self, name: str) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.hosts.prefix}-{name}"] if self.hosts else []
 
-    async def _token(self, role: str, name: str) -> str:
-        return (await call([TRUEUP, "token", role, name, "--state", str(self.state)])).strip()
+    async def _join_token(self, kind: str, name: str) -> str:
+        enter = self.hosts.centre().enter() if self.hosts else []
+        told = await call([*enter, TRUEUP, kind, "token", name, "--state", str(self.state), "--output", "json"])
+        return str(json.loads(told)["token"])
 
 
 def free_port(address: str, usual: int) -> int:

@@ -283,6 +283,7 @@ def test_an_event_whose_row_is_not_there_makes_no_half_row(event_type: str) -> N
         "suspension.begun",
         "app.held",
         "quota.set",
+        "identity.invited",
     )
     assert bool(folded(new_event(event_type)).rows) == begins
 

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
 from kit.clock import SystemClock
 from kit.errors import Refusal
+from kit.machine_names import CONTROLLER_HOST
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.certificates.authority import Authority
 from reconciler.core.acts import Act, Order
 from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.events import NewEvent
 from reconciler.core.history import Deployments, Entry, FailedDeployment, HistoryPage, Onward, Told, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.handlers.acts import ActHandlers, Done
+from reconciler.handlers.identities import IdentityHandlers
 from reconciler.ids import UlidIds
 from reconciler.ports import Doc
 from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
 from reconciler.server.auth import Role, make_token
 from reconciler.server.deps import Deps, Handlers
 from reconciler.server.limits import Limits
+from reconciler.server.tls import certify_listener, machines_context
 from tests.twin import MemoryLog, MemoryViews, append
 
 KEY = b"k" * 32
@@ -130,6 +136,9 @@ async def serving(
     views: Any = None,
     look: Callable[[], None] = lambda: None,
     port: int = 0,
+    *,
+    authority: Authority | None = None,
+    machine_tokens: bool = True,
 ) -> AsyncIterator[World]:
     """`log` and `views`: the real ones; without, the twins. `look`: what happens when a source is looked at."""
     log = log or MemoryLog()
@@ -190,14 +199,25 @@ async def serving(
         history={"main": history},
         webhook_secrets=lambda source: world.webhook_secrets.get(source, ()),
         limits=bounds,
+        authority=authority,
+        identities=IdentityHandlers(log, world.views, UlidIds(), SystemClock()) if authority else None,
+        machines_url=lambda: str(world.server.machines_url),
+        machine_tokens=machine_tokens,
     )
     world.app = build_app(deps)
-    async with HttpServer(world.app, "127.0.0.1", port, bounds) as server:
+    machines = ("127.0.0.1", 0, listener_tls(authority)) if authority else None
+    async with HttpServer(world.app, "127.0.0.1", port, bounds, machines=machines) as server:
         world.url, world.server = server.url, server
         async with aiohttp.ClientSession() as session:
             world.session = session
             await until(lambda: world.hub.ready)
             yield world
+
+
+def listener_tls(authority: Authority) -> ssl.SSLContext:
+    context = machines_context(authority)
+    certify_listener(context, authority, (CONTROLLER_HOST,), authority.folder, datetime.now(UTC))
+    return context
 
 
 async def until(condition: Any) -> None:
