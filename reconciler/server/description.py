@@ -60,7 +60,7 @@ def described_path(route: Route) -> str:
 
 def error_statuses(route: Route) -> list[int]:
     found = [*_ANY]
-    if not route.open_to_all:
+    if not route.open_to_all or route.body:
         found += [401, 403, 404, 409]
     if route.body or route.prove:
         found += [408, 413]

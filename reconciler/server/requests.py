@@ -59,8 +59,8 @@ async def read_document(request: web.Request, limits: Limits) -> dict[str, Any]:
 
 
 def query_int(request: web.Request, name: str, default: int, *, lowest: int = 0, highest: int = EVENT_ID_MAX) -> int:
-    text = request.query.get(name, "")
-    if not text:
+    text = request.query.get(name)
+    if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and lowest <= int(text) <= highest):
         raise Problem("invalid_argument", f"{name}={text[:40]!r} is not a whole number from {lowest} to {highest}")

@@ -245,7 +245,9 @@ def _bound_socket(request: web.Request, limits: Limits) -> asyncio.Transport:
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the reader left before it was answered")
-    transport.set_write_buffer_limits(0)
+    transport.set_write_buffer_limits(
+        high=1, low=0
+    )  # at high=0 the transport of TLS takes an empty buffer for a full one
     connection = transport.get_extra_info("socket")
     if connection is None:
         return transport

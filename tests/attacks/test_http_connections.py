@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from reconciler.server.limits import Limits
+from reconciler.server.limits import Limits, Rate
 from tests.attacks.knocking import answers, connected, drip, heard, said
 from tests.unit.server.world import DEADLINE_S, World, serving, token_of, until
 
@@ -120,7 +120,8 @@ async def test_a_giant_body_is_refused_by_its_length(length: bytes) -> None:
 
 
 async def test_a_thousand_pipelined_requests_are_answered_in_turn_and_no_more_are_read_than_fit() -> None:
-    async with serving() as world, connected(world) as (reader, writer):
+    bounds = Limits(unproven_rate=Rate(2000, 2000))
+    async with serving(bounds) as world, connected(world) as (reader, writer):
         writer.write(HEALTH * 1000 + HEALTH.replace(b"Host", b"Connection: close\r\nHost"))
         assert [each.status for each in answers(await heard(reader))] == [200] * 1001
 
