@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kit import logs, pauses
+from kit import logs, open_files, pauses
 from kit.backoff import Backoff
 from kit.clock import Clock, SystemClock
 from kit.errors import Bug, Transient
@@ -65,6 +65,7 @@ _log = logs.get("controller")
 async def run(settings: ControllerSettings, stop: asyncio.Event) -> None:
     """Until `stop` is set. Raises `Refusal` or `Transient` when it cannot start."""
     pauses.keep_short()
+    open_files.allow(settings.http_connections_max)
     with _disk_full_is_transient(settings.state):
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with state_lock(settings.state):

@@ -172,9 +172,11 @@ class ControllerSettings:
         "how long a stop goes on serving after readiness said no, for a load balancer to notice: its probing interval",
         default=0.0,
     )
-    http_connections_max: int = setting("connections that may be open", default=4096, check=_check_connections)
+    http_connections_max: int = setting(
+        "connections that may be open, half of them change streams", default=25_000, check=_check_connections
+    )
     http_connections_per_address_max: int = setting(
-        "of them, from one IPv4 address or IPv6 /64", default=2048, check=_check_connections
+        "of them, from one IPv4 address or IPv6 /64", default=8192, check=_check_connections
     )
     http_requests_per_s: float = setting(
         "requests of one identity in the long run; ten seconds' worth at once", default=100.0, check=check_interval
@@ -258,7 +260,7 @@ class ControllerSettings:
             known,
             connections_max=self.http_connections_max,
             connections_per_address_max=self.http_connections_per_address_max,
-            streams_max=min(known.streams_max, self.http_connections_max - 1),
+            streams_max=max(1, self.http_connections_max // 2),
             drain_notice_s=max(self.http_drain_notice_s, 0.0),
             request_rate=Rate(self.http_requests_per_s, max(1, round(10 * self.http_requests_per_s))),
             unproven_rate=Rate(self.http_unproven_per_s, max(1, round(20 * self.http_unproven_per_s))),

@@ -40,10 +40,10 @@ class Limits:
     """For everything that is not a stream; its answer is then 504."""
     write_timeout_s: float = 30.0
     """For the client to take an ordinary answer."""
-    connections_per_address_max: int = 2048
+    connections_per_address_max: int = 8192
     """An address is an IPv4 one or an IPv6 /64. A site's agents may all come from one."""
-    connections_max: int = 4096
-    """Well below the 20,000 open files that a process may have."""
+    connections_max: int = 25_000
+    """Ten thousand machines with a stream and a request each, and room. Files: see `kit.open_files`."""
     drain_notice_s: float = 0.0
     """How long shutdown goes on serving after readiness said no: as long as a load balancer takes to notice."""
     drain_timeout_s: float = 10.0
@@ -67,7 +67,8 @@ class Limits:
     rate_callers_max: int = 20_000
     """Callers that a budget remembers, about 200 bytes each."""
 
-    streams_max: int = 2048
+    streams_max: int = 12_500
+    """About 17 KiB each."""
     streams_per_identity_max: int = 8
     """An agent has one, two while it reconnects. An operator's tools share the same bound."""
     stream_sndbuf_bytes: int = 256 * 1024

@@ -98,6 +98,9 @@ class Machines:
     async def join(self, request: web.Request) -> web.Response:
         asked = from_json(JoinAsked, await read_document(request, self._deps.limits))
         remote = (request.remote or "")[:100]
+        if not (asked.token or asked.certificate):
+            why = "there is neither a join token nor a certificate that has expired"
+            raise Problem("invalid_argument", why, fix="`trueup node token NAME` prints a token")
         try:
             issued = await (self._join(asked, remote) if asked.token else self._come_back(asked))
         except TrueupError as error:

@@ -192,6 +192,8 @@ async def test_without_a_certificate_there_is_nothing_but_the_door(tmp_path: Pat
         bearer = {"Authorization": f"Bearer {token_of('node', 'node-a')}"}
         assert (await fleet.ask("GET", PLAN, None, headers=bearer))[0] == 401, "a bearer token is no certificate"
         assert (await fleet.world.call("GET", PLAN, token_of("node", "node-a")))[0] == 401
+        status, problem = await fleet.ask("POST", "/v1/join", None, json={"csr": ""})
+        assert (status, problem["code"]) == (400, "invalid_argument"), "neither a token nor a certificate"
 
 
 async def test_a_machine_reads_and_reports_for_itself_only_and_plays_no_other_role(tmp_path: Path) -> None:

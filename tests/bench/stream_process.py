@@ -10,13 +10,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.server.limits import Limits
+from reconciler.server.limits import Limits, Rate
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import opened_store
 from tests.unit.server.world import serving
 
 READERS_MAX = 6_000
-LIMITS = replace(Limits(), streams_max=READERS_MAX, connections_max=READERS_MAX + 1_000)
+LIMITS = replace(
+    Limits(),
+    streams_max=READERS_MAX,
+    connections_max=READERS_MAX + 1_000,
+    connections_per_address_max=READERS_MAX + 1_000,
+    stream_rate=Rate(READERS_MAX, READERS_MAX),
+)
+"""All readers come from one address, and where they follow everything as one identity."""
 
 
 async def serve(state: Path, database_url: str, port: int) -> None:

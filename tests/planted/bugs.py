@@ -902,14 +902,6 @@ BUGS = (
         "tests/integration/sources/test_notes_trouble.py::test_a_remote_that_takes_no_notes_is_a_problem_of_its_source",
     ),
     Bug(
-        "commits",
-        "a commit is shown for each event of a command that --follow meets",
-        "reconciler/cli/log_follow.py",
-        'if waiting and (line["type"] != "change"',
-        "if waiting and (True",
-        "tests/unit/cli/test_log.py::test_following_shows_each_commit_once_a_command_and_resumes",
-    ),
-    Bug(
         "restores",
         "a user of a volume is placed while a restore fills it",
         "reconciler/core/scheduler/placement.py",
