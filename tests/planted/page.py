@@ -13,7 +13,7 @@ _HEAD = """\
 
 A promise is worth what its test is worth. For each there is at least one change of a single line that breaks it, and
 the test that then fails. `make planted` makes each change in a copy of the tree and runs that test: a bug that is not
-caught is an error. Written by `python -m tests.planted --write` from `tests/planted/bugs.py`.
+caught is an error. Written by `python -m tests.planted --write` from `tests/planted/bugs/`.
 
 The promises: L1 durable, L2 dense and in the order of commit, L3 one effect per command, L4 all of a command or none at
 the expected version, L5 tamper-evident, L6 no secret anywhere; P1 a rebuild equals what grew, P2 rows and checkpoint
