@@ -68,7 +68,8 @@ class Platform:
             case RemoveResource():
                 del self.rows[str(command.resource_id)]
             case RetainResource():
-                self.rows[str(command.resource_id)]["retained"] = command.reason
+                text = str(command.resource_id)
+                self.rows[text] = {**self.rows[text], "retained": command.reason}
 
     # --- log and views ---
 
@@ -95,7 +96,9 @@ class Platform:
         return {"source_id": key, "applied_commit": commit, "suspended": self.suspended, "held_back": held}
 
     async def snapshot(self, views: Iterable[str]) -> ViewSnapshot:
-        return ViewSnapshot(len(self.applied), "log", {"resources": self.rows})
+        return ViewSnapshot(
+            len(self.applied), "log", {"resources": dict(self.rows)}
+        )  # as the real ones: never changed again
 
     # --- what a test asks ---
 
