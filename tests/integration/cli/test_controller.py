@@ -56,12 +56,16 @@ class Fleet:
 
 
 @pytest_asyncio.fixture
-async def fleet(superuser_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
+async def fleet(
+    request: pytest.FixtureRequest, superuser_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Fleet]:
+    """Its first commit may be given as the parameter: (env.yaml, site.yaml)."""
+    environment, app = getattr(request, "param", (ENVIRONMENT, APP))
     for name in ("TRUEUP_CONTROLLER", "TRUEUP_TOKEN", "TRUEUP_STATE"):
         monkeypatch.delenv(name, raising=False)
     made = Fleet(Repository.create(tmp_path), tmp_path / "state")
-    made.repository.write("env.yaml", ENVIRONMENT)
-    made.repository.write("site.yaml", APP)
+    made.repository.write("env.yaml", environment)
+    made.repository.write("site.yaml", app)
     made.repository.push("Serve the site")
     settings = ControllerSettings(
         repository=str(made.repository.origin),
@@ -207,10 +211,9 @@ async def _contains(found: Awaitable[str], wanted: str) -> bool:
     return wanted in await found
 
 
+@pytest.mark.parametrize("fleet", [(ENVIRONMENT.replace("description", "descr"), APP)], indirect=True)
 async def test_a_refused_first_commit_is_what_why_says(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    fleet.repository.write("site.yaml", APP)
-    fleet.repository.write("env.yaml", ENVIRONMENT.replace("description", "descr"))
-    commit = fleet.repository.push("Slip")
+    commit = fleet.repository.push("Again")
 
     async def refused() -> bool:
         capsys.readouterr()
@@ -220,13 +223,10 @@ async def test_a_refused_first_commit_is_what_why_says(fleet: Fleet, capsys: pyt
     await until(refused)
 
 
+@pytest.mark.parametrize("fleet", [(ENVIRONMENT, APP.replace("replicas", "replicsa"))], indirect=True)
 async def test_why_knows_an_app_that_never_began_because_it_is_held_back(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fleet.repository.write("env.yaml", ENVIRONMENT)
-    fleet.repository.write("site.yaml", APP.replace("replicas", "replicsa"))
-    fleet.repository.push("Slip")
-
     async def told() -> bool:
         capsys.readouterr()
         code = await fleet.run("why", "site")
