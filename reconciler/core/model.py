@@ -7,6 +7,7 @@ equal meaning is equal data.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,7 +62,8 @@ class ResourceId:
 
     @classmethod
     def parse(cls, text: str) -> ResourceId:
-        org, project, env, app, kind, name = text.split("/")
+        """Ids are kept by the ten thousand, and name the same few places: each word is in memory once."""
+        org, project, env, app, kind, name = map(sys.intern, text.split("/"))
         return cls(org, project, env, app, kind, name)  # type: ignore[arg-type]  # checked by the next line
 
     def __post_init__(self) -> None:
