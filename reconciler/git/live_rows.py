@@ -49,8 +49,8 @@ class LiveRows:
         return LiveRows(self.source_id, rows, self.live.after(tree, touched), retained)
 
     def _has(self, row: Row | None) -> bool:
-        origin = row.get("origin") if row else None
-        return bool(origin) and origin["source_id"] == self.source_id  # type: ignore[index]
+        origin: Row = (row or {}).get("origin") or {}
+        return origin.get("source_id") == self.source_id
 
     def _tree_after(self, touched: frozenset[ResourceId], now: Mapping[ResourceId, Row]) -> Tree:
         resources = dict(self.live.tree.resources)
