@@ -1,7 +1,8 @@
 """What one node and one edge should do, made from rows of the views. Pure.
 
-Called by `reconciler.server` with one snapshot of the views (`NODE_PLAN_VIEWS`, `ROUTE_PLAN_VIEWS`); the documents go
-over HTTP to `agent` and `edge`. A plan is a whole: equal rows give equal plans, in the same order.
+Called by `reconciler.server` with one snapshot of the views; the documents go over HTTP to `agent` and `edge`. A plan
+is a whole: equal rows give equal plans, in the same order. `reconciler.core.plan_rows` and `route_book` give the same
+for the rows of one node, and for routes of which few have changed.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ from reconciler.core.model import ResourceId, RouteSpec
 
 Doc = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Doc]]
-
-NODE_PLAN_VIEWS = ("instances", "resources", "tombstones")
-ROUTE_PLAN_VIEWS = ("instances", "resources")
 
 
 def node_plan(rows: Rows, node_id: str, *, log_id: str, generation: int) -> NodePlan:
@@ -73,42 +71,51 @@ def _deleted_volumes(rows: Rows, node_id: str, mounted: set[str]) -> Iterable[Pl
 def route_plan(rows: Rows, edge_id: str, *, log_id: str, generation: int) -> RoutePlan:
     """Every route, with the backends that are wanted and ready. A route without a backend is in the plan: the edge then
     fails fast. Of routes that claim the same listener the eldest is in the plan, the others are not."""
-    backends = _backends_by_process(rows["instances"].values())
+    instances: dict[str, list[Doc]] = {}
+    for row in rows["instances"].values():
+        instances.setdefault(row["app"], []).append(row)
     routes = [row for row in rows["resources"].values() if row["kind"] == "route"]
-    planned = [_planned_route(row, backends) for row in sorted(routes, key=_eldest_first)]
-    kept = sorted(_unambiguous(planned), key=lambda route: (route.listen_port, route.hostname))
-    return RoutePlan(edge_id=edge_id, log_id=log_id, generation=generation, routes=tuple(kept))
+    planned = {row["resource_id"]: planned_route(row, instances.get(app_of(row), ())) for row in routes}
+    kept = tuple(planned[name] for name in listed(routes, planned))
+    return RoutePlan(edge_id=edge_id, log_id=log_id, generation=generation, routes=kept)
 
 
-def _eldest_first(row: Doc) -> tuple[int, str]:
-    return int(row.get("created_event_id", 0)), row["resource_id"]
-
-
-def _planned_route(row: Doc, backends: Mapping[tuple[str, str, int], list[Backend]]) -> PlannedRoute:
-    spec = from_json(RouteSpec, row["spec"], where=f"spec of {row['resource_id']}")
+def app_of(row: Doc) -> str:
+    """The app that a route leads to."""
     own = ResourceId.parse(row["resource_id"])
-    app = replace(own, kind="app", name=own.app)
-    found = backends.get((str(app), spec.process, spec.port), [])
+    return str(replace(own, kind="app", name=own.app))
+
+
+def planned_route(row: Doc, instances: Iterable[Doc]) -> PlannedRoute:
+    """`instances`: those of its app."""
+    spec = from_json(RouteSpec, row["spec"], where=f"spec of {row['resource_id']}")
     return PlannedRoute(
         route_id=row["resource_id"],
         hostname=spec.hostname,
         listen_port=spec.listen_port,
         protocol=spec.protocol,
         proxy_protocol=spec.proxy_protocol,
-        backends=tuple(sorted(found, key=lambda backend: backend.instance_id)),
+        backends=tuple(sorted(_backends(instances, spec), key=lambda backend: backend.instance_id)),
     )
 
 
-def _backends_by_process(instances: Iterable[Doc]) -> dict[tuple[str, str, int], list[Backend]]:
-    found: dict[tuple[str, str, int], list[Backend]] = {}
+def _backends(instances: Iterable[Doc], spec: RouteSpec) -> Iterable[Backend]:
     for row in instances:
-        if row["desired"] != "running" or row["status"] != "ready":
+        if row["process"] != spec.process or row["desired"] != "running" or row["status"] != "ready":
             continue
         for endpoint in row.get("endpoints") or ():
-            key = (row["app"], row["process"], endpoint["port"])
-            backend = Backend(row["instance_id"], endpoint["address"], endpoint["reach_port"])
-            found.setdefault(key, []).append(backend)
-    return found
+            if endpoint["port"] == spec.port:
+                yield Backend(row["instance_id"], endpoint["address"], endpoint["reach_port"])
+
+
+def listed(rows: Iterable[Doc], planned: Mapping[str, PlannedRoute]) -> list[str]:
+    """The names of the routes that are in the plan, in its order."""
+    kept = _unambiguous(planned[row["resource_id"]] for row in sorted(rows, key=_eldest_first))
+    return [route.route_id for route in sorted(kept, key=lambda route: (route.listen_port, route.hostname))]
+
+
+def _eldest_first(row: Doc) -> tuple[int, str]:
+    return int(row.get("created_event_id", 0)), row["resource_id"]
 
 
 def _unambiguous(routes: Iterable[PlannedRoute]) -> Iterable[PlannedRoute]:

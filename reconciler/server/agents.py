@@ -11,15 +11,15 @@ import base64
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from kit import logs
 from kit.codec import from_json, to_json
 from kit.plan_delta import PLAN_BASE
-from kit.wire import EdgeReport, Enrolment, NodePlan, NodeReport, RoutePlan
-from reconciler.core.plans import NODE_PLAN_VIEWS, ROUTE_PLAN_VIEWS, node_plan, route_plan
-from reconciler.ports import ViewSnapshot
+from kit.wire import EdgeReport, Enrolment, NodeReport
 from reconciler.server.deps import Deps
+from reconciler.server.plan_source import PlanSource
 from reconciler.server.problems import Problem
 from reconciler.server.pulse import Pulse
 from reconciler.server.requests import query_int, read_document
@@ -33,6 +33,7 @@ class Agents:
     def __init__(self, deps: Deps, pulse: Pulse) -> None:
         self._deps = deps
         self._pulse = pulse
+        self._plans = PlanSource(deps.views, deps.limits.view_wait_s)
         self._sent_plans = SentPlans()
 
     async def enrol(self, request: web.Request) -> web.Response:
@@ -43,7 +44,8 @@ class Agents:
     async def heartbeat(self, request: web.Request) -> web.Response:
         """No body is needed. 404 node_unknown tells an agent to enrol again."""
         node_id = request.match_info["node"]
-        await self._node_row(node_id)
+        if not await self._plans.is_enrolled(node_id):
+            raise _unknown_node(node_id)
         await self._deps.handlers.record_heartbeat(node_id)
         self._pulse.beat(node_id)
         return web.json_response({"node_id": node_id})
@@ -70,20 +72,14 @@ class Agents:
     async def node_plan(self, request: web.Request) -> web.Response:
         """Never an empty plan for a node that is not known: an agent would take it for "stop everything"."""
         node_id = request.match_info["node"]
-        now = await self._snapshot(request, ("nodes", *NODE_PLAN_VIEWS))
-        if node_id not in now.rows["nodes"]:
+        plan = await self._plans.node_plan(node_id, query_int(request, "min_event_id", 0))
+        if plan is None:
             raise _unknown_node(node_id)
-        plan = node_plan(now.rows, node_id, log_id=now.log_id, generation=now.event_id)
-        return self._plan_answer(request, f"node:{node_id}", plan)
+        return _answer(self._sent_plans.answer(f"node:{node_id}", to_json(plan), request.headers.get(PLAN_BASE, "")))
 
     async def route_plan(self, request: web.Request) -> web.Response:
-        now = await self._snapshot(request, ROUTE_PLAN_VIEWS)
-        edge_id = request.match_info["edge"]
-        plan = route_plan(now.rows, edge_id, log_id=now.log_id, generation=now.event_id)
-        return self._plan_answer(request, f"edge:{edge_id}", plan)
-
-    def _plan_answer(self, request: web.Request, reader: str, plan: NodePlan | RoutePlan) -> web.Response:
-        return web.json_response(self._sent_plans.answer(reader, to_json(plan), request.headers.get(PLAN_BASE, "")))
+        edge_id, base = request.match_info["edge"], request.headers.get(PLAN_BASE, "")
+        return _answer(await self._plans.route_plan(edge_id, base, query_int(request, "min_event_id", 0)))
 
     async def secret(self, request: web.Request) -> web.Response:
         """Sealed to the node, so that nobody on the way can read it. Each delivery is in the log file."""
@@ -109,12 +105,6 @@ class Agents:
         document = {"version_id": wanted["version_id"], "sealed": base64.b64encode(sealed).decode()}
         return web.json_response({**document, "app": instance["app"]})
 
-    async def _snapshot(self, request: web.Request, views: tuple[str, ...]) -> ViewSnapshot:
-        wanted = query_int(request, "min_event_id", 0)
-        if wanted:
-            await self._deps.views.wait_for(wanted, views, self._deps.limits.view_wait_s)
-        return await self._deps.views.snapshot(views)
-
     async def _node_row(self, node_id: str) -> Mapping[str, Any]:
         node = await self._deps.views.get("nodes", node_id)
         if node is None:
@@ -128,6 +118,11 @@ class Agents:
         if named != name:
             raise Problem("node_mismatch", f"the document is about {named[:80]!r}, the path about {name!r}")
         return document
+
+
+def _answer(plan: Mapping[str, Any]) -> web.Response:
+    """msgspec is five times as fast as json."""
+    return web.Response(body=msgspec.json.encode(plan), content_type="application/json")
 
 
 def _unknown_node(node_id: str) -> Problem:

@@ -16,11 +16,13 @@ from typing import Any
 import asyncpg
 
 from kit.clock import Clock
+from kit.shared_turn import SharedTurn
 from reconciler.store.pool import borrowed
 
 # Losing the last half second of heartbeats in a crash is harmless: the next ones come.
 TOUCH = """
-INSERT INTO node_heartbeats (node_id, last_at) VALUES ($1, clock_timestamp())
+INSERT INTO node_heartbeats (node_id, last_at)
+SELECT node_id, clock_timestamp() FROM unnest($1::text[]) AS heard (node_id)
 ON CONFLICT (node_id) DO UPDATE SET last_at = excluded.last_at"""
 
 FORGET = "DELETE FROM node_heartbeats WHERE node_id = $1"
@@ -57,12 +59,20 @@ class Heartbeats:
         self._clock = clock
         self._listening_since: datetime | None = None
         self._last_look: tuple[datetime, float] | None = None
+        self._heard: set[str] = set()
+        self._writing = SharedTurn(self._write, "record heartbeats")
 
     async def touch(self, node_id: str) -> None:
-        async with borrowed(self._pool, f"record a heartbeat of node {node_id}") as connection:
+        """Those that come while others are written are written together: 10,000 nodes are 2,000 heartbeats a second."""
+        self._heard.add(node_id)
+        await self._writing.done()
+
+    async def _write(self) -> None:
+        heard, self._heard = sorted(self._heard), set()  # sorted: two controllers take the rows in the same order
+        async with borrowed(self._pool, f"record heartbeats of {len(heard)} nodes") as connection:
             async with connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit = off")
-                await connection.execute(TOUCH, node_id)
+                await connection.execute(TOUCH, heard)
 
     async def expect(self, node_id: str) -> None:
         """From now on its silence can be measured. It is no heartbeat."""

@@ -7,8 +7,9 @@ the superuser, because the benchmark measures reading; columns that are not name
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import asyncpg
@@ -93,12 +94,15 @@ def _end(instance: str, node: str) -> Iterator[Step]:
 
 
 def rows(first: int, last: int) -> Iterator[tuple[Any, ...]]:
-    """The rows of the events first..last; every aggregate counts from 1."""
-    sequences: dict[str, int] = {}
+    """The rows of the events first..last of the story of deployments."""
     per_deployment = 3 + INSTANCES_PER_DEPLOYMENT * (2 + len(START) + len(END))
-    for event_id, (kind, name, event_type, changes) in enumerate(story(last // per_deployment + 2 * APPS), start=1):
-        if event_id > last:
-            return
+    return islice(records(story(last // per_deployment + 2 * APPS), first), last - first + 1)
+
+
+def records(steps: Iterable[Step], first: int = 1) -> Iterator[tuple[Any, ...]]:
+    """The rows of `steps`, from event `first` on; every aggregate counts from 1."""
+    sequences: dict[str, int] = {}
+    for event_id, (kind, name, event_type, changes) in enumerate(steps, start=1):
         sequences[name] = sequences.get(name, 0) + 1
         if event_id < first:
             continue
@@ -111,14 +115,19 @@ def rows(first: int, last: int) -> Iterator[tuple[Any, ...]]:
 
 async def fill(superuser_url: str, last: int) -> None:
     """Lets the log, which is empty or was filled by this function, end at event `last`."""
+    await copy(superuser_url, lambda first: rows(first, last))
+
+
+async def copy(superuser_url: str, rows_from: Callable[[int], Iterable[tuple[Any, ...]]]) -> None:
+    """Appends what `rows_from` gives for the first event_id that is free."""
     connection = await asyncpg.connect(superuser_url, server_settings={"search_path": "trueup"})
     try:
         await connection.execute("SET synchronous_commit = off")
         first = 1 + await connection.fetchval("SELECT last_event_id FROM log_head")
         more = [name for (name,) in await connection.fetch(NEEDED, list(COLUMNS))]
-        records = ((*row, *(UNKNOWN for _ in more)) for row in rows(first, last))
-        await connection.copy_records_to_table("events", records=records, columns=(*COLUMNS, *more))
-        await connection.execute("UPDATE log_head SET last_event_id = $1", last)
+        new = ((*row, *(UNKNOWN for _ in more)) for row in rows_from(first))
+        await connection.copy_records_to_table("events", records=new, columns=(*COLUMNS, *more))
+        await connection.execute("UPDATE log_head SET last_event_id = (SELECT max(event_id) FROM events)")
         await connection.execute("VACUUM ANALYZE events")
     finally:
         await connection.close()
