@@ -131,9 +131,9 @@ BUGS = (
     Bug(
         "commits",
         "notes that are not pushed show nowhere but in the process's log",
-        "reconciler/bootstrap.py",
-        "            notes_troubles=self._sources.notes_troubles,\n",
-        "",
+        "reconciler/server/status_sources.py",
+        'return self.notes_troubles.get(source_id) or self._told_by(f"notes/{source_id}")',
+        'return ""',
         "tests/integration/sources/test_notes_trouble.py::test_a_remote_that_takes_no_notes_is_a_problem_of_its_source",
     ),
 )
