@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from asyncio import sslproto
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +16,14 @@ from pathlib import Path
 from kit.files import write_atomically
 from reconciler.certificates.authority import Authority
 
+READ_BYTES = 4 << 10
+"""What asyncio keeps for each connection to read into, for as long as it is open: 256 KiB unless told otherwise, which
+10,000 machines that say a few words a minute are not worth. One record of TLS."""
+
 
 def machines_context(authority: Authority) -> ssl.SSLContext:
     """Without a certificate of its own yet: see `certify_listener`."""
+    sslproto.SSLProtocol.max_size = READ_BYTES
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_OPTIONAL

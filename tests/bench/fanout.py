@@ -62,10 +62,13 @@ async def run(progress: Progress) -> dict[str, Any]:
     }
 
 
-async def filtered(store: Store, folder: Path, server: Process, url: str, progress: Progress) -> dict[str, Any]:
+async def filtered(
+    store: Store, folder: Path, server: Process, url: str, progress: Progress, certificates: str = ""
+) -> dict[str, Any]:
     head = await store.log.head()
     before_kib = server.rss_kib
-    wanted = order(url, folder, "node", READERS, head.log_id, head.last_event_id, each=True)
+    last = head.last_event_id
+    wanted = order(url, folder, "node", READERS, head.log_id, last, each=True, certificates=certificates)
     async with fleet(wanted) as readers:
         await asyncio.sleep(1)
         kib_per_reader = (server.rss_kib - before_kib) / READERS
@@ -80,9 +83,10 @@ async def filtered(store: Store, folder: Path, server: Process, url: str, progre
     return {"p99_filtered_ms": p99_ms, "p50_filtered_ms": p50_ms, "kib_per_reader": round(kib_per_reader, 1)}
 
 
-async def broadcast(store: Store, folder: Path, url: str, progress: Progress) -> dict[str, Any]:
+async def broadcast(store: Store, folder: Path, url: str, progress: Progress, certificates: str = "") -> dict[str, Any]:
     head = await store.log.head()
-    async with fleet(order(url, folder, "edge", READERS, head.log_id, head.last_event_id)) as readers:
+    wanted = order(url, folder, "edge", READERS, head.log_id, head.last_event_id, certificates=certificates)
+    async with fleet(wanted) as readers:
         acknowledged = await write(store, BROADCAST_EVENTS_PER_S, int(SECONDS * BROADCAST_EVENTS_PER_S), _for_all, 1)
         await readers.until((await store.log.head()).last_event_id, 30)
         p50_ms, p99_ms, count = latencies(await readers.stop(), acknowledged)

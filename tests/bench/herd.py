@@ -27,7 +27,8 @@ async def run(progress: Callable[[str], None]) -> dict[str, Any]:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         command = (
-            sys.executable, "-m", "tests.bench.stream_process", str(folder / "stream"), superuser_url(store), port,
+            sys.executable, "-m", "tests.bench.stream_process",
+            str(folder / "stream"), superuser_url(store), "--port", port,
         )  # fmt: skip
         await write(store, 10_000, EVENTS_BEFORE, one_node_each, 100)
         head = await store.log.head()

@@ -11,12 +11,14 @@ last cursor, after a random pause, and not before the server's Retry-After.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
 import resource
 import select
 import socket
+import ssl
 import sys
 import time
 from array import array
@@ -25,6 +27,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from kit.backoff import Backoff
+from kit.machine_names import CONTROLLER_HOST
 from tests.bench import http2_watch
 
 CHUNK_BYTES = 1 << 18
@@ -49,15 +52,55 @@ class Order:
     mark: str = ""
     connections: int = 0
     watches: int = 0
+    certificates: str = ""
+    """A folder of NUMBER.pem for each reader, and roots.pem: they come with TLS."""
 
 
 class Reader:
-    __slots__ = ("failures", "open", "position", "request", "sock", "tail")
+    __slots__ = ("failures", "greeted", "open", "position", "request", "sock", "tail", "tls")
 
-    def __init__(self, request: bytes, position: int) -> None:
-        self.request, self.position = request, position
-        self.tail, self.open, self.failures = b"", False, 0
+    def __init__(self, request: bytes, position: int, tls: ssl.SSLContext | None = None) -> None:
+        self.request, self.position, self.tls = request, position, tls
+        self.tail, self.open, self.failures, self.greeted = b"", False, 0, True
         self.sock: socket.socket | None = None
+
+    def connect(self, host: str, port: int, request: bytes) -> socket.socket:
+        """Its request is sent, but with TLS not before the handshake: see `greet`."""
+        sock = socket.socket()
+        try:
+            sock.connect((host, port))
+            sock.setblocking(False)
+            if self.tls is None:
+                sock.send(request)
+            else:
+                sock = self.tls.wrap_socket(sock, server_hostname=CONTROLLER_HOST, do_handshake_on_connect=False)
+        except OSError:
+            sock.close()
+            raise
+        self.sock, self.tail, self.open, self.greeted = sock, b"", False, self.tls is None
+        self.greet(request)
+        return sock
+
+    def greet(self, request: bytes) -> None:
+        if self.greeted or not isinstance(self.sock, ssl.SSLSocket):
+            return
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.sock.do_handshake()
+            self.sock.send(request)
+            self.greeted = True
+
+    def receive(self) -> bytes | None:
+        """None: nothing yet. With TLS all that was decrypted already comes along."""
+        assert self.sock is not None
+        pieces = []
+        try:
+            while True:
+                pieces.append(self.sock.recv(CHUNK_BYTES))
+                if self.tls is None or not pieces[-1]:
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        return b"".join(pieces) if pieces else None
 
 
 class Readers:
@@ -67,7 +110,10 @@ class Readers:
             one = http2_watch.opening(order.host, b"watched", order.watches)
             self.readers = [Reader(one, 0) for _ in range(order.connections)]
         else:
-            self.readers = [Reader(text.encode(), order.position) for text in order.requests]
+            self.readers = [
+                Reader(text.encode(), order.position, contexts(order.certificates, number))
+                for number, text in enumerate(order.requests)
+            ]
         self.epoll = select.epoll()
         self.by_fd: dict[int, Reader] = {}
         self.due: list[tuple[float, int]] = [(0.0, number) for number in range(len(self.readers))]
@@ -107,28 +153,26 @@ class Readers:
         now = time.monotonic()
         while self.due and self.due[0][0] <= now and self.connecting < CONNECTING_MAX:
             reader = self.readers[heappop(self.due)[1]]
-            sock = socket.socket()
             try:
-                sock.connect((self.order.host, self.order.port))
+                sock = reader.connect(self.order.host, self.order.port, self.request(reader))
             except OSError:
-                sock.close()
                 self.again(reader, 0)
                 continue
-            sock.setblocking(False)
-            sock.send(reader.request.replace(b"CURSOR", f"{self.order.log_id}.{reader.position}".encode()))
-            reader.sock, reader.tail, reader.open = sock, b"", False
             self.by_fd[sock.fileno()] = reader
             self.epoll.register(sock.fileno(), select.EPOLLIN)
             self.connecting += 1
 
+    def request(self, reader: Reader) -> bytes:
+        return reader.request.replace(b"CURSOR", f"{self.order.log_id}.{reader.position}".encode())
+
     def read(self, reader: Reader) -> None:
-        assert reader.sock is not None
         try:
-            data = reader.sock.recv(CHUNK_BYTES)
-        except BlockingIOError:
-            return
+            reader.greet(self.request(reader))
+            data = reader.receive() if reader.greeted else None
         except OSError:
             data = b""
+        if data is None:
+            return
         now = time.monotonic()
         if not data:
             self.cuts += reader.open
@@ -202,6 +246,16 @@ class Readers:
             for column in (self.times, self.befores, self.afters):
                 file.write(len(column).to_bytes(8, "little"))
                 column.tofile(file)
+
+
+def contexts(folder: str, number: int) -> ssl.SSLContext | None:
+    """A machine's: its own certificate, and the platform's roots."""
+    if not folder:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(f"{folder}/roots.pem")
+    context.load_cert_chain(f"{folder}/{number}.pem")
+    return context
 
 
 def say(**words: object) -> None:

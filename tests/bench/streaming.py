@@ -82,10 +82,11 @@ async def running(*command: str) -> AsyncIterator[Process]:
 
 
 @contextlib.asynccontextmanager
-async def stream_process(store: Store, folder: Path) -> AsyncIterator[tuple[Process, str]]:
+async def stream_process(store: Store, folder: Path, *options: str) -> AsyncIterator[tuple[Process, str]]:
     """A server on the log of `store`, and its address."""
     module = "tests.bench.stream_process"
-    async with running(sys.executable, "-m", module, str(folder / "stream"), superuser_url(store)) as process:
+    command = (sys.executable, "-m", module, str(folder / "stream"), superuser_url(store), *options)
+    async with running(*command) as process:
         yield process, await process.line(START_TIMEOUT_S)
 
 
@@ -133,12 +134,25 @@ async def fleet(order: Order, *, timeout_s: float = START_TIMEOUT_S) -> AsyncIte
         yield Fleet(process, Path(order.records))
 
 
-def order(url: str, folder: Path, role: Role, count: int, log_id: str, position: int, *, each: bool = False) -> Order:
-    """Readers ROLE-0, ROLE-1 and so on, behind `position`."""
-    host, port = url.removeprefix("http://").split(":")
-    requests = [
-        f"GET /v1/stream?cursor=CURSOR HTTP/1.1\r\nHost: bench\r\n"
-        f"Authorization: Bearer {token_of(role, f'{role}-{number}')}\r\n\r\n"
-        for number in range(count)
-    ]
-    return Order(host, int(port), str(folder / f"records-{role}"), log_id, position, requests, each=each)
+def order(
+    url: str,
+    folder: Path,
+    role: Role,
+    count: int,
+    log_id: str,
+    position: int,
+    *,
+    each: bool = False,
+    certificates: str = "",
+) -> Order:
+    """Readers ROLE-0, ROLE-1 and so on, behind `position`. `certificates`: the folder of theirs, else they have
+    tokens."""
+    host, port = url.partition("://")[2].split(":")
+
+    def request(number: int) -> str:
+        token = "" if certificates else f"Authorization: Bearer {token_of(role, f'{role}-{number}')}\r\n"
+        return f"GET /v1/stream?cursor=CURSOR HTTP/1.1\r\nHost: bench\r\n{token}\r\n"
+
+    requests = [request(number) for number in range(count)]
+    records = str(folder / f"records-{role}")
+    return Order(host, int(port), records, log_id, position, requests, each=each, certificates=certificates)
