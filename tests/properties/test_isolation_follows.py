@@ -219,3 +219,16 @@ def test_what_changed_in_the_rows_alone_is_seen() -> None:
     judged = followed.commit(tree)
     assert judged.plan is not None
     assert [str(each.resource_id) for each in judged.plan.changes] == [text]
+
+
+def test_a_row_that_is_gone_is_declared_anew() -> None:
+    """A resource whose row went stays in nobody's memory."""
+    followed = Followed()
+    tree = {**_tree(GOOD), "a/app.yaml": UNREADABLE}
+    followed.commit(tree)
+    followed.commit(tree)
+    text = "org/project/prod/b/app/b"
+    del followed.rows[text]
+    judged = followed.commit(tree)
+    assert judged.plan is not None
+    assert [str(each.resource_id) for each in judged.plan.changes] == [text]

@@ -12,7 +12,7 @@ import pytest
 from kit.errors import Refusal, Transient
 from reconciler.core.commands import Claim
 from reconciler.core.views import PROJECTIONS
-from reconciler.store import archive, log_pages, rebuild, shadow, views
+from reconciler.store import archive, log_pages, rebuild, shadow, view_mirror
 from reconciler.store.limits import LOG_PAGE_BYTES_MAX
 from reconciler.store.settings import StoreSettings
 from reconciler.store.store import Store, opened_store
@@ -326,10 +326,10 @@ async def test_P4_a_snapshot_shows_rows_and_checkpoint_of_one_moment(
     """Even when the view moves between the two reads of the snapshot."""
     await store.log.append([command(new_event("node.enrolled"))])
     await store.writer.catch_up()
-    checkpoints = views.CHECKPOINTS
+    checkpoints = view_mirror.CHECKPOINTS
     slow = f"WITH found AS MATERIALIZED ({checkpoints}) SELECT found.* FROM found, pg_sleep(0.5)"
     with monkeypatch.context() as patch:
-        patch.setattr(views, "CHECKPOINTS", slow)
+        patch.setattr(view_mirror, "CHECKPOINTS", slow)
         reading = asyncio.ensure_future(store.views.snapshot(["nodes"]))
         await asyncio.sleep(0.2)
     await store.log.append([command(new_event("node.enrolled"))])

@@ -110,7 +110,7 @@ BUGS = (
         "reconciler/tasks/git_sync/sync.py",
         'held_alike(now.revision["held"], judged.held)',
         "False",
-        "tests/integration/git/test_judged_again.py::test_a_hostname_that_is_let_go_brings_the_app_that_waited_for_it",
+        "tests/integration/git/test_judged_again.py::test_a_quota_that_is_raised_brings_the_app_that_was_too_much",
     ),
     Bug(
         "commits",

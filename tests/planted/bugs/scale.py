@@ -88,7 +88,7 @@ BUGS = (
         "reconciler/git/live_rows.py",
         "gone = self.rows.keys() - rows.keys()",
         "gone = set[str]()",
-        f"{FOLLOWS}::test_judged_after_others_a_commit_is_judged_as_by_itself",
+        f"{FOLLOWS}::test_a_row_that_is_gone_is_declared_anew",
     ),
     Bug(
         "scale",
