@@ -10,7 +10,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ def _plain(kind: Any) -> Any:
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:
+    if typing.get_origin(kind) is Mapping:
+        return _table_of_texts
     if typing.get_origin(kind) is tuple:
         return lambda text: tuple(part.strip() for part in text.split(",") if part.strip())
     readers: dict[Any, Callable[[str], Any]] = {bool: _parse_bool, int: int, float: parse_seconds, Path: Path}
@@ -55,14 +57,27 @@ def _reader(kind: Any) -> Callable[[str], Any]:
 
 
 def _typed(kind: Any, raw: Any) -> Any:
+    if typing.get_origin(kind) is Mapping:
+        return _table_of_texts(raw)
     if typing.get_origin(kind) is tuple:
-        if isinstance(raw, list) and all(isinstance(each, str) for each in raw):
-            return tuple(raw)
-        raise ValueError(f"expected a list of texts, found {raw!r}")
+        return _texts(raw)
     fits = type(raw) is kind or (kind is float and type(raw) is int)
     if not fits:
         raise ValueError(f"expected {_WORDS.get(kind, 'a text')}, found {raw!r}")
     return raw
+
+
+def _texts(raw: Any) -> tuple[str, ...]:
+    if isinstance(raw, list) and all(isinstance(each, str) for each in raw):
+        return tuple(raw)
+    raise ValueError(f"expected a list of texts, found {raw!r}")
+
+
+def _table_of_texts(raw: Any) -> dict[str, tuple[str, ...]]:
+    """{ name = "text" } or { name = ["one", "another"] }; a text alone is a list of one."""
+    if isinstance(raw, dict):
+        return {name: (each,) if isinstance(each, str) else _texts(each) for name, each in raw.items()}
+    raise ValueError(f"expected {{ name = value }}, found {raw!r}")
 
 
 def _parse_bool(text: str) -> bool:

@@ -37,6 +37,7 @@ from reconciler.followed_sources import FollowedSource, FollowedSources, Surroun
 from reconciler.handlers import Handlers
 from reconciler.ids import UlidIds
 from reconciler.leadership import Leadership
+from reconciler.oidc.issuers import Issuers
 from reconciler.sealer import Sealer
 from reconciler.secret_delivery import SecretDelivery
 from reconciler.server.app import HttpServer, build_app
@@ -279,6 +280,7 @@ class Controller:
             identities=self._handlers,
             machines_url=lambda: self._machines_url,
             machine_tokens=self._settings.machine_tokens,
+            issuers=Issuers(self._settings.oidc, self._settings.oidc_rules, self._clock),
             projects=lambda: {each.name: (each.org, each.project) for each in self._settings.followed},
             webhook_secrets=self._sources.webhook_secrets,
             token_key=self._key,

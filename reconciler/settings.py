@@ -12,6 +12,7 @@ from kit.machine_names import DEFAULT_DOMAIN
 from kit.settings import setting, tables
 from reconciler.core.revisions import DEFAULT_RULES, OnError
 from reconciler.forges.settings import ForgeSettings, check_interval, check_kind
+from reconciler.oidc.settings import OidcRuleSettings, OidcSettings, oidc_disagreements
 from reconciler.server.limits import Limits, Rate
 from reconciler.source_settings import (
     SourceSettings,
@@ -190,6 +191,8 @@ class ControllerSettings:
     log_format: logs.Format = setting("auto, json or text", default="auto", check=_check_log_format)
 
     sources: tuple[SourceSettings, ...] = tables("the repositories to follow", SourceSettings)
+    oidc: tuple[OidcSettings, ...] = tables("the issuers whose tokens are accepted (docs/SECURITY.md)", OidcSettings)
+    oidc_rules: tuple[OidcRuleSettings, ...] = tables("what those tokens may; the first that fits", OidcRuleSettings)
 
     @property
     def followed(self) -> tuple[SourceSettings, ...]:
@@ -221,6 +224,7 @@ class ControllerSettings:
 
     def complaints(self) -> Iterator[tuple[str, str]]:
         """(setting, what is wrong) of what only shows in all of them together."""
+        yield from oidc_disagreements(self.oidc, self.oidc_rules)
         if not self.sources:
             if not self.repository:
                 yield "--repository", "is required, or tables [[sources]] in the file that --config names"

@@ -1,7 +1,8 @@
 """Who may do what: `allow(identity, verb, thing)`. Pure, and denies whatever is not written here.
 
 Called by `reconciler.server.guard` for every request, with the verb and the thing that the route names. Machines reach
-what is their own and nothing else; a token of people or CI reaches what its scope says; an operator all that people do.
+what is their own and nothing else; a token of people or CI, of ours or of an OIDC issuer,
+reaches what its scope says; an operator all that people do.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-IdentityRole = Literal["none", "node", "edge", "webhook", "operator", "token"]
+IdentityRole = Literal["none", "node", "edge", "webhook", "operator", "token", "oidc"]
 IDENTITY_ROLES: tuple[IdentityRole, ...] = get_args(IdentityRole)
 
 Verb = Literal[
     "probe",  # is it alive, is it ready
+    "self",  # hear who one is, and give one's own token back
     "join",  # become a machine of the fleet; the join token in the body is the proof
     "read",  # what people see: status, history, plans of commits
     "look",  # look at a source now
@@ -42,7 +44,7 @@ ALL = "*"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Of a token. `org` and `project`: a name, or * for all of them."""
+    """Of a token, or of whom an OIDC issuer vouches for. `org` and `project`: a name, or * for all of them."""
 
     org: str = ALL
     project: str = ALL
@@ -54,7 +56,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`scope`: of a token; nobody else has one."""
+    """`scope`: of a token and of OIDC; nobody else has one."""
 
     role: IdentityRole
     name: str
@@ -82,6 +84,7 @@ class Thing:
 
 
 _EVERYBODY: Mapping[Verb, ThingKind] = {"probe": "service", "join": "service"}
+_WHOEVER_IS_KNOWN: Mapping[Verb, ThingKind] = {"self": "service"}
 _OWN: Mapping[IdentityRole, tuple[ThingKind, frozenset[Verb]]] = {
     "node": ("node", frozenset({"follow", "enrol", "report", "unseal", "renew"})),
     "edge": ("edge", frozenset({"follow", "report", "renew"})),
@@ -103,13 +106,15 @@ def allow(identity: Identity, verb: Verb, thing: Thing) -> bool:
     """Whether it may. What no line above names, nobody may."""
     if _EVERYBODY.get(verb) == thing.kind:
         return True
+    if _WHOEVER_IS_KNOWN.get(verb) == thing.kind:
+        return identity.role != "none"
     match identity.role:
         case "node" | "edge" | "webhook":
             kind, verbs = _OWN[identity.role]
             return thing.kind == kind and verb in verbs and bool(identity.name) and thing.name == identity.name
         case "operator":
             return thing.kind in _OF_PEOPLE.get(verb, ())
-        case "token":
+        case "token" | "oidc":
             return thing.kind in _OF_PEOPLE.get(verb, ()) and _in_scope(identity.scope, verb, thing)
         case _:
             return False

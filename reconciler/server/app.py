@@ -29,6 +29,7 @@ from reconciler.server.draining import DRAINING, Draining
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
+from reconciler.server.login import Login
 from reconciler.server.machines import Machines
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
@@ -61,7 +62,7 @@ def build_app(deps: Deps) -> web.Application:
     machines, tokens = Machines(deps, standing), AccessTokens(deps, standing)
     description = Description()
     table = description.routes = route_table(
-        reads, agents, Acts(deps), sources, machines, tokens, stream, description.serve
+        reads, agents, Acts(deps), sources, machines, tokens, Login(deps, standing), stream, description.serve
     )
     made: dict[web.AbstractRoute, Route] = {}
     app = web.Application(

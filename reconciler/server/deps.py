@@ -14,6 +14,7 @@ from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.history import HistoryPage, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.handlers.identities import IdentityHandlers
+from reconciler.oidc.issuers import Issuers
 from reconciler.ports import Doc, EventLog, Views
 from reconciler.server.limits import Limits
 
@@ -86,6 +87,8 @@ class Deps:
     """Where machines reach this controller."""
     machine_tokens: bool = True
     """Whether nodes and edges may come with a bearer token instead of a certificate."""
+    issuers: Issuers | None = None
+    """Who vouches for people and CI by OIDC; None: nobody."""
     projects: Callable[[], Mapping[str, tuple[str, str]]] = dict
     """Source -> the organisation and project that it declares for."""
     webhook_secrets: Callable[[str], Sequence[bytes]] = no_secrets

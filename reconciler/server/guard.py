@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +21,8 @@ from kit import logs
 from kit.errors import TrueupError
 from kit.machine_names import MACHINE_KINDS
 from reconciler.core.permission import Identity, Thing, allow
+from reconciler.oidc.issuers import Issuers
+from reconciler.oidc.token_text import looks_like_jwt
 from reconciler.server.auth import check_authorization
 from reconciler.server.connections import address_of, made_request_id
 from reconciler.server.deps import Deps
@@ -27,7 +31,7 @@ from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.rates import Rates
 from reconciler.server.requests import known_query, sound_words
 from reconciler.server.standing import Standing
-from reconciler.server.table import GENERATION, IDENTITY, REQUEST_ID, Budget, Handler, Route
+from reconciler.server.table import ENDS_AT_S, GENERATION, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _access = logs.get("http")
@@ -122,10 +126,24 @@ class Guard:
         if header.lower().startswith("bearer trueup_"):
             await self._standing.known(self._deps.limits.view_wait_s)
             return self._standing.bearer(header[7:].strip())
+        if self._deps.issuers is not None and looks_like_jwt(header[7:].strip()):
+            return await self._vouched_for(request, self._deps.issuers, header[7:].strip())
         identity = check_authorization(self._deps.token_key, header)
         if identity is None or identity.role not in MACHINE_KINDS:
             return identity
         return identity if self._deps.machine_tokens and not self._why_void(identity, None) else None
+
+    async def _vouched_for(self, request: web.Request, issuers: Issuers, token: str) -> Identity:
+        """By an OIDC issuer. Somebody whom no rule names is as unproven as somebody whom nobody vouches for: at a
+        public issuer he may be anybody."""
+        try:
+            found = await issuers.prove(token)
+        except TrueupError as error:
+            self._count("unproven", _address(request))
+            _access.info("token refused", remote=request.remote or "", code=error.code, why=error.why)
+            raise
+        request[ENDS_AT_S] = found.ends_at_s
+        return found.identity
 
     async def _machine(self, request: web.Request, certificate: Mapping[str, Any], header: str) -> Identity:
         """A connection with a certificate speaks for that machine and for nobody else."""
@@ -138,7 +156,9 @@ class Guard:
         request[GENERATION] = peer.generation
         return peer.identity
 
-    def _why_void(self, identity: Identity, generation: int | None) -> str:
+    def _why_void(self, identity: Identity, generation: int | None, ends_at_s: float | None = None) -> str:
+        if ends_at_s is not None and datetime.fromisoformat(self._deps.clock.utc()).timestamp() > ends_at_s:
+            return f"the token of {identity} has expired"
         if identity.role == "token":
             return self._standing.token_void(identity.name)
         return self._standing.why_void(identity, generation) if identity.role in MACHINE_KINDS else ""
@@ -152,8 +172,8 @@ class Guard:
         if route.query is not None:
             known_query(request, route.query)
         if route.streams:
-            identity, generation = request[IDENTITY], request.get(GENERATION)
-            with self._standing.watching(request, identity, lambda: self._why_void(identity, generation)):
+            void = partial(self._why_void, request[IDENTITY], request.get(GENERATION), request.get(ENDS_AT_S))
+            with self._standing.watching(request, request[IDENTITY], void):
                 return await handler(request)
         async with asyncio.timeout(self._deps.limits.handler_timeout_s):
             if request.method == "GET":

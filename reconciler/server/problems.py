@@ -21,6 +21,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "csr_invalid": 400,
     "scope_invalid": 400,
     "unauthorized": 401,
+    "token_expired": 401,
     "forbidden": 403,
     "node_mismatch": 403,
     "join_refused": 403,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
+from reconciler.server.login import Login
 from reconciler.server.machines import Machines
 from reconciler.server.reads import Reads
 from reconciler.server.sources import Sources
@@ -32,6 +33,7 @@ def route_table(
     sources: Sources,
     machines: Machines,
     tokens: AccessTokens,
+    login: Login,
     stream: Handler,
     description: Handler,
 ) -> list[Route]:
@@ -97,6 +99,9 @@ def route_table(
         ),
         Route("POST", "/v1/edges/{edge}/token", "admit", "edge {edge}", machines.invite("edge")),
         Route("POST", "/v1/edges/{edge}/revoke", "admit", "edge {edge}", machines.revoke("edge"), body=True),
+        Route("GET", "/v1/login", "probe", "service", login.issuers),
+        Route("GET", "/v1/whoami", "self", "service", login.whoami),
+        Route("POST", "/v1/logout", "self", "service", login.logout),
         Route("GET", "/v1/tokens", "grant", "fleet", tokens.show),
         Route("POST", "/v1/tokens", "grant", "fleet", tokens.create, body=True),
         Route("POST", "/v1/tokens/{token}/revoke", "grant", "fleet", tokens.revoke, body=True),

@@ -85,7 +85,7 @@ class Sources:
         asked = from_json(RemovalAsked, await read_document(request, self._deps.limits))
         if not 0 < len(asked.reason) <= REASON_CHARS_MAX:
             raise Problem("invalid_argument", f"reason is needed, with at most {REASON_CHARS_MAX} characters")
-        source, actor = request.match_info["source"], request[IDENTITY].name
+        source, actor = request.match_info["source"], str(request[IDENTITY])
         removal = Removal(source, asked.resources, asked.volumes, asked.reason, actor)
         event_id = await self._deps.handlers.remove_source(removal)
         return web.json_response({"source_id": source, "event_id": event_id})

@@ -134,6 +134,10 @@ class Standing:
             return f"token {token_id} is revoked"
         return f"token {token_id} has expired" if self._now() >= datetime.fromisoformat(row["expires_at"]) else ""
 
+    def token_ends_at(self, token_id: str) -> str:
+        row = self._tokens.get(token_id)
+        return str(row["expires_at"]) if row is not None else ""
+
     @contextlib.contextmanager
     def watching(self, request: web.Request, identity: Identity, why_void: Callable[[], str]) -> Iterator[None]:
         """While it is open the connection is cut as soon as `why_void` says something."""

@@ -52,7 +52,7 @@ def stream_key(identity: Identity) -> str:
             return f"node:{identity.name}"
         case "edge":
             return "edge"
-        case "operator" | "token":
+        case "operator" | "token" | "oidc":
             return ALL
         case _:
             raise Problem("forbidden", f"a {identity.role} has no change stream")

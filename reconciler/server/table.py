@@ -27,6 +27,9 @@ Budget = Literal["request", "agent", "heartbeat", "stream", "webhook", "unproven
 GENERATION = web.RequestKey("generation", int)
 """Of the certificate that the caller showed; not set when it showed none."""
 
+ENDS_AT_S = web.RequestKey("ends_at_s", float)
+"""When what the caller showed stops to be good, in seconds since 1970; not set when nothing but a view says so."""
+
 OWN = "own"
 """The thing of the change stream: a machine's own, or the fleet for people."""
 
@@ -85,10 +88,10 @@ class Route:
 
     @property
     def roles(self) -> frozenset[str]:
-        """Who may, when the path names the caller itself; "anonymous" alone for everybody. Tokens are as operators."""
+        """Who may, when the path names the caller itself; "anonymous" alone: all. Tokens and OIDC are as operators."""
         if self.open_to_all:
             return frozenset({"anonymous"})
-        callers = [Identity(role, _SOMEBODY) for role in IDENTITY_ROLES if role not in ("none", "token")]
+        callers = [Identity(role, _SOMEBODY) for role in IDENTITY_ROLES if role not in ("none", "token", "oidc")]
         return frozenset(
             each.role for each in callers if allow(each, self.verb, self.thing_for(each, _WhateverPath(), {}))
         )

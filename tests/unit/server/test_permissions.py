@@ -50,6 +50,10 @@ def token(verbs: Any, org: str = "*", project: str = "*") -> Identity:
     return Identity("token", "t-1", Scope(org, project, verbs))
 
 
+def oidc(verbs: Any, org: str = "*", project: str = "*") -> Identity:
+    return Identity("oidc", "corp:ann", Scope(org, project, verbs))
+
+
 CALLERS = {
     "nobody": NOBODY,
     "the node": Identity("node", "node-a"),
@@ -67,6 +71,10 @@ CALLERS = {
     "token for every verb of the project": token(EVERY, "acme", "shop"),
     "token for every verb of the organisation": token(EVERY, "acme"),
     "token for every verb of another project": token(EVERY, "acme", "blog"),
+    "OIDC for nothing": oidc(frozenset()),
+    "OIDC to read": oidc(READ),
+    "OIDC for every verb": oidc(EVERY),
+    "OIDC for every verb of the project": oidc(EVERY, "acme", "shop"),
 }
 
 
@@ -120,14 +128,14 @@ def test_what_is_not_written_down_is_denied() -> None:
         somebody = Identity(role, "a", Scope(verbs=frozenset(VERBS)))
         allowed = allow(somebody, verb, Thing(kind, "a"))
         if kind == "service":
-            assert allowed == (verb in ("probe", "join"))
+            assert allowed == (verb in ("probe", "join") or (verb == "self" and role != "none"))
         elif role == "none":
             assert not allowed
         elif role in ("node", "edge", "webhook"):
             assert not allow(somebody, verb, Thing(kind, "b"))
             assert not allow(Identity(role, ""), verb, Thing(kind, ""))
             assert not allowed or kind == (role if role != "webhook" else "source")
-        if role == "token" and kind != "service":
+        if role in ("token", "oidc") and kind != "service":
             assert allowed == allow(Identity("operator", "a"), verb, Thing(kind, "a"))
 
 

@@ -35,6 +35,7 @@ NAMES = {
     "key": "node-a",
 }
 OPERATOR, NODE, EDGE = {"operator"}, {"node-own"}, {"edge"}
+KNOWN = set(CALLERS) - {"none", "garbage"}
 ANY_STREAM = {"operator", "node-own", "node-other", "edge", "edge-other"}
 EXPECTED = {
     "GET /healthz": set(CALLERS),
@@ -68,6 +69,9 @@ EXPECTED = {
     "GET /v1/nodes/{node}/instances/{instance}/secret": NODE,
     "GET /v1/edges/{edge}/plan": EDGE,
     "POST /v1/edges/{edge}/reports": EDGE,
+    "GET /v1/login": set(CALLERS),
+    "GET /v1/whoami": KNOWN,
+    "POST /v1/logout": KNOWN,
     "GET /v1/tokens": OPERATOR,
     "POST /v1/tokens": OPERATOR,
     "POST /v1/tokens/{token}/revoke": OPERATOR,

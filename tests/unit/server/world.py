@@ -26,6 +26,7 @@ from reconciler.core.preview import PlanDocument
 from reconciler.handlers.acts import ActHandlers, Done
 from reconciler.handlers.identities import IdentityHandlers
 from reconciler.ids import UlidIds
+from reconciler.oidc.issuers import Issuers
 from reconciler.ports import Doc
 from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
 from reconciler.server.auth import Role, make_token
@@ -139,6 +140,7 @@ async def serving(
     *,
     authority: Authority | None = None,
     machine_tokens: bool = True,
+    issuers: Issuers | None = None,
 ) -> AsyncIterator[World]:
     """`log` and `views`: the real ones; without, the twins. `look`: what happens when a source is looked at."""
     log = log or MemoryLog()
@@ -203,6 +205,7 @@ async def serving(
         identities=IdentityHandlers(log, world.views, UlidIds(), SystemClock()) if authority else None,
         machines_url=lambda: str(world.server.machines_url),
         machine_tokens=machine_tokens,
+        issuers=issuers,
     )
     world.app = build_app(deps)
     machines = ("127.0.0.1", 0, listener_tls(authority)) if authority else None

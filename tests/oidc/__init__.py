@@ -1,0 +1,1 @@
+"""OpenID Connect issuers: a real one (glewlwyd), and one that lies."""
