@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
@@ -33,13 +33,14 @@ class ControlPlane:
     def __init__(
         self,
         base_url: str,
-        token: str = "",
+        token: str | Callable[[], Awaitable[str]] = "",
         *,
         identity: MachineIdentity | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`identity`: a machine's certificate proves who asks, and its roots who answers. `tls`: those of a machine
-        that has none yet. Without both an https:// address is checked as the system says."""
+        """`token`: itself, or what gives one that is good now, asked for each request. `identity`: a machine's
+        certificate proves who asks, and its roots who answers. `tls`: those of who has none. Without both an https://
+        address is checked as the system says."""
         self._base_url = base_url.rstrip("/")
         self._token = token
         self._identity = identity
@@ -86,7 +87,11 @@ class ControlPlane:
         attempted = f"GET {path}"
         try:
             async with self._open().get(
-                self._base_url + path, params=_given(query), timeout=limits, **self._security()
+                self._base_url + path,
+                params=_given(query),
+                timeout=limits,
+                headers=await self._proof(),
+                **self._security(),
             ) as answer:
                 await _raise_for_problem(attempted, answer)
                 yield _documents(attempted, answer.content)
@@ -114,7 +119,7 @@ class ControlPlane:
                 params=_given(query),
                 json=document,
                 timeout=limits,
-                headers=headers,
+                headers={**headers, **await self._proof()},
                 **self._security(),
             ) as answer:
                 await _raise_for_problem(attempted, answer)
@@ -128,10 +133,13 @@ class ControlPlane:
         tls = self._identity.context() if self._identity is not None else self._tls
         return {} if tls is None else {"ssl": tls, "server_hostname": CONTROLLER_HOST}
 
+    async def _proof(self) -> dict[str, str]:
+        token = self._token if isinstance(self._token, str) else await self._token()
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-            self._session = aiohttp.ClientSession(headers=headers, read_bufsize=LINE_BYTES_MAX, trust_env=False)
+            self._session = aiohttp.ClientSession(read_bufsize=LINE_BYTES_MAX, trust_env=False)
         return self._session
 
 

@@ -13,13 +13,13 @@ from kit.errors import Refusal
 PRIVATE_BYTES_MAX = 4096
 
 
-def read_private(path: Path) -> bytes:
+def read_private(path: Path, bytes_max: int = PRIVATE_BYTES_MAX) -> bytes:
     """The beginning of a file that nobody else may read; `Refusal` ("key_exposed") when others may."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as handle:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             raise Refusal(f"read {path}", "others may read it", fix=f"chmod 600 {path}", code="key_exposed")
-        return handle.read(PRIVATE_BYTES_MAX)
+        return handle.read(bytes_max)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:

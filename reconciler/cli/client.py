@@ -1,7 +1,7 @@
 """Where the controller is and how to prove who asks, or where its database is. Used by the commands that talk to them.
 
 A flag, else the environment, else a file that the controller wrote into its state folder: STATE/controller.url and
-STATE/operator.token.
+STATE/operator.token. What `trueup login` keeps (`reconciler.cli.logins`) comes before a state folder that nobody named.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from kit.control_plane import ControlPlane
+    from reconciler.cli.logins import Login
     from reconciler.store.store import Store
 
 FILE_BYTES_MAX = 4096
@@ -28,8 +30,9 @@ REQUEST_TIMEOUT_S = 35.0  # longer than the controller takes to say that it give
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--controller", metavar="URL", help="address of the controller (or TRUEUP_CONTROLLER)")
+    parser.add_argument("--token", metavar="TOKEN", help="better in TRUEUP_TOKEN, or `trueup login`")
     parser.add_argument(
-        "--token", metavar="TOKEN", help="operator's token; better in TRUEUP_TOKEN or in the state folder"
+        "--roots", metavar="FILE", help="the platform's roots, for its own TLS port (or TRUEUP_ROOTS; see trueup login)"
     )
     add_state_option(parser)
 
@@ -64,13 +67,42 @@ def state_folder(args: argparse.Namespace, environ: Mapping[str, str] = os.envir
 def connect(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> ControlPlane:
     """Not connected yet, but with everything that is needed. `Refusal` says what is missing."""
     from kit.control_plane import ControlPlane
+    from reconciler.cli.logins import Logins
 
-    state = state_folder(args, environ)
-    url = args.controller or environ.get("TRUEUP_CONTROLLER") or _read(state / CONTROLLER_URL, "usage")
-    token = args.token or environ.get("TRUEUP_TOKEN") or _read(state / OPERATOR_TOKEN, "unauthorized")
+    state, logins = state_folder(args, environ), Logins.of(environ)
+    folder_named = bool(args.state or environ.get("TRUEUP_STATE"))
+    url = controller_url(args, environ) or ("" if folder_named else logins.current())
+    url = (url or _read(state / CONTROLLER_URL, "usage")).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise Refusal(f"reach the controller at {url}", "that is not an http:// or https:// address", code="usage")
-    return ControlPlane(url, token)
+    login, given = logins.find(url), args.token or environ.get("TRUEUP_TOKEN", "")
+    tls = tls_of(args.roots or environ.get("TRUEUP_ROOTS", ""), login)
+    if login is not None and not given and not folder_named:
+        from reconciler.cli.stored_token import StoredToken
+
+        return ControlPlane(url, StoredToken(logins, login), tls=tls)
+    return ControlPlane(url, given or _read(state / OPERATOR_TOKEN, "unauthorized"), tls=tls)
+
+
+def controller_url(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> str:
+    """As somebody named it; empty when nobody did."""
+    return str(args.controller or environ.get("TRUEUP_CONTROLLER", ""))
+
+
+def tls_of(roots_file: str, login: Login | None) -> ssl.SSLContext | None:
+    """None: what the system trusts."""
+    from kit.machine_identity import trusting
+
+    roots = login.roots if login is not None else ""
+    if roots_file:
+        try:
+            roots = Path(roots_file).read_text()
+        except OSError as error:
+            raise Refusal(f"read the roots {roots_file}", str(error.strerror), code="usage") from error
+    try:
+        return trusting(roots) if roots else None
+    except (ssl.SSLError, ValueError) as error:
+        raise Refusal("use the platform's roots", str(error), fix="give STATE/ca/bundle.pem", code="usage") from error
 
 
 def fetch(args: argparse.Namespace, path: str, query: Mapping[str, str | int] | None = None) -> Any:
@@ -92,5 +124,5 @@ def _read(path: Path, code: str) -> str:
             return handle.read(FILE_BYTES_MAX).strip()
     except OSError as error:
         why = f"{path} cannot be read: {error.strerror}"
-        fix = f"start the controller, name its state folder with --state, or give {option}"
+        fix = f"`trueup login URL`, or name the controller's state folder with --state, or give {option}"
         raise Refusal(what, why, fix=fix, code=code) from error

@@ -44,6 +44,9 @@ COMMANDS = {
     "fmt": "bring manifests into one layout",
     "schema": "print the JSON Schema of manifests, for editors",
     "secret": "seal the values of Secret manifests",
+    "login": "prove who you are, once, to a controller: with a token or through an OIDC issuer",
+    "logout": "forget a login, and take back what came with it",
+    "whoami": "who you are to the controller, what you may, and until when",
     "token": "tokens of people and CI: create, list, revoke; of operators and webhooks",
     "version": "print the version",
 }

@@ -1,6 +1,6 @@
 """A real OpenID Connect provider: glewlwyd, from Debian, on loopback with a database of its own; up in 0.1 s.
 
-It has one public client, `trueup`, and Ann, who is in the groups ops and dev. `sign` stands in for Ann's browser.
+It has one public client, `trueup`. Ann is in the groups ops and dev, Bob is a guest; `sign` stands in for a browser.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ DEADLINE_S = 20.0
 _SCHEMA = Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3")
 _ADMIN = {"username": "admin", "password": "password"}  # as its schema makes it
 _ANN = {"username": "ann", "password": "annspassword"}
+STRANGER = {"username": "bob", "password": "bobspassword"}
 _CONFIG = """\
 port={port}
 bind_address="127.0.0.1"
@@ -85,7 +86,9 @@ class Glewlwyd:
             await _call(admin, "POST", f"{self.url}/api/client/", json=_client())
             await self._know_groups(admin)
             ann = {**_ANN, "name": "Ann", "enabled": True, "scope": ["g_profile", "openid"], "groups": ["ops", "dev"]}
-            await _call(admin, "POST", f"{self.url}/api/user/", json=ann)
+            bob = {**STRANGER, "name": "Bob", "enabled": True, "scope": ["g_profile", "openid"], "groups": ["guests"]}
+            for each in (ann, bob):
+                await _call(admin, "POST", f"{self.url}/api/user/", json=each)
 
     async def _know_groups(self, admin: aiohttp.ClientSession) -> None:
         path = f"{self.url}/api/mod/user/database"
@@ -122,9 +125,6 @@ class Glewlwyd:
             "device-authorization-interval": 1,
             "subject-type": "public",
             "claims": [{"name": "groups", "user-property": "groups", "type": "string", "mandatory": True}],
-            "additional-parameters": [
-                {"user-parameter": "groups", "token-parameter": "groups", "token-changed": False}
-            ],
         }
 
 
@@ -174,7 +174,8 @@ async def _until_up(session: aiohttp.ClientSession, url: str) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while True:
         try:
-            return await _call(session, "GET", url)
+            await _call(session, "GET", url)
+            break
         except aiohttp.ClientError:
             assert time.monotonic() < deadline_s, "glewlwyd does not come up"
             await asyncio.sleep(0.02)

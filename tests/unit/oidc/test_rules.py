@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from reconciler.core.oidc_rules import Rule, identity_of, scope_of
-from reconciler.core.permission import Scope
+from reconciler.core.permission import Scope, Verb
 
-READ = frozenset({"read"})
+READ: frozenset[Verb] = frozenset({"read"})
 OPS = Rule({"groups": ("ops", "sre")}, frozenset({"read", "act"}))
 CI = Rule({"repository": ("acme/infra",), "ref": ("refs/heads/main",)}, frozenset({"look"}), "acme", "shop")
 
