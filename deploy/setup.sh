@@ -76,11 +76,12 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     printf '%s\n' "$want" >"$stamp"
 fi
 
-# Both come out of Debian packages that apt downloads and checks; unchanged ones are reused in a second.
+# All of it comes out of Debian packages that apt downloads and checks; unchanged ones are reused in a second.
 make_files() {
-    .venv/bin/python -m agent.guest.build --output .cache/guest && .venv/bin/python -m tests.acceptance.images .cache/images
+    .venv/bin/python -m agent.guest.build --output .cache/guest && .venv/bin/python -m tests.acceptance.images .cache/images &&
+        .venv/bin/python -m tests.oidc.package .cache
 }
-[ -e .cache/guest/vmlinuz ] || echo "setup: making the guest's kernel and init, and the images of the demo"
+[ -e .cache/guest/vmlinuz ] || echo "setup: making the guest's kernel and init, the images of the demo, and the tests' OIDC provider"
 if ! make_files >.cache/files.log 2>&1; then
     # apt's lists may be missing, or older than what Debian still has.
     [ "$(id -u)" -eq 0 ] || fail .cache/files.log "that failed; if apt's lists are old, run: sudo apt-get update"

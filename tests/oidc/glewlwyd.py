@@ -21,10 +21,11 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.oidc.issuer import jwk_of
+from tests.oidc.package import LIBRARIES, unpacked
 
 CLIENT = "trueup"
 DEADLINE_S = 20.0
-_SCHEMA = Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3")
+_SCHEMA = Path("usr", "share", "dbconfig-common", "data", "glewlwyd", "install", "sqlite3")
 _ADMIN = {"username": "admin", "password": "password"}  # as its schema makes it
 _ANN = {"username": "ann", "password": "annspassword"}
 STRANGER = {"username": "bob", "password": "bobspassword"}
@@ -34,7 +35,7 @@ bind_address="127.0.0.1"
 external_url="{url}"
 login_url="login.html"
 api_prefix="api"
-static_files_path="/usr/share/glewlwyd/webapp/"
+static_files_path="{tree}/usr/share/glewlwyd/webapp/"
 log_mode="console"
 log_level="ERROR"
 cookie_domain="127.0.0.1"
@@ -43,11 +44,11 @@ session_expiration=86400
 session_key="session"
 admin_scope="g_admin"
 profile_scope="g_profile"
-user_module_path="/usr/lib/glewlwyd/user"
+user_module_path="{tree}/usr/lib/glewlwyd/user"
 user_middleware_module_path="{folder}"
-client_module_path="/usr/lib/glewlwyd/client"
-user_auth_scheme_module_path="/usr/lib/glewlwyd/scheme"
-plugin_module_path="/usr/lib/glewlwyd/plugin"
+client_module_path="{tree}/usr/lib/glewlwyd/client"
+user_auth_scheme_module_path="{tree}/usr/lib/glewlwyd/scheme"
+plugin_module_path="{tree}/usr/lib/glewlwyd/plugin"
 hash_algorithm="SHA512"
 database = {{ type="sqlite3" path="{folder}/glewlwyd.db" }};
 """
@@ -148,12 +149,17 @@ async def glewlwyd(folder: Path) -> AsyncIterator[Glewlwyd]:
     url = f"http://127.0.0.1:{port}"
     folder.mkdir(parents=True)
     config = folder / "glewlwyd.conf"
-    config.write_text(_CONFIG.format(port=port, url=url, folder=folder))
+    tree = await asyncio.to_thread(unpacked)
+    config.write_text(_CONFIG.format(port=port, url=url, folder=folder, tree=tree))
     with sqlite3.connect(folder / "glewlwyd.db") as database:
-        database.executescript(_SCHEMA.read_text())
+        database.executescript((tree / _SCHEMA).read_text())
     database.close()
+    command, libraries = (
+        [tree / "usr" / "bin" / "glewlwyd", "--config-file", config],
+        {"LD_LIBRARY_PATH": tree / LIBRARIES},
+    )
     with (folder / "glewlwyd.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec("glewlwyd", "--config-file", config, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=libraries)
     try:
         made = Glewlwyd(url, folder)
         await made.prepare()
