@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from reconciler.certificates.authority import Authority
 from reconciler.oidc import fetching
-from tests.attacks.oidc_door import oidc_door
-from tests.oidc.issuer import KEYS, issuing, jwk_of, never
-from tests.unit.server.world import until
+from reconciler.oidc.issuers import Issuers
+from reconciler.server.tls import certify_listener
+from tests.attacks.oidc_door import Hand, oidc_door
+from tests.oidc.issuer import KEYS, issuing, jwk_of, never, rule
+from tests.unit.server.world import serving, until
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -174,3 +180,14 @@ async def test_a_key_that_is_for_something_else_or_weak_is_passed_over(key: dict
         ]
         assert await door.status(door.issuer.token("RS256")) == 401
         assert await door.status(door.issuer.token("ES256")) == 200
+
+
+async def test_an_issuers_certificate_is_checked(tmp_path: Path) -> None:
+    authority = Authority.open_or_create(tmp_path / "ca", "idp.test", datetime.now(UTC))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certify_listener(tls, authority, ["localhost"], tmp_path, datetime.now(UTC))
+    async with issuing(tls) as issuer:
+        for ca_file, status in ((tmp_path / "ca" / "bundle.pem", 200), (None, 503)):
+            corp = issuer.settings("corp", ca_file=ca_file, insecure_loopback=False)
+            async with serving(issuers=Issuers((corp,), (rule(groups="ops"),), Hand())) as world:
+                assert (await world.call("GET", "/v1/status", issuer.token()))[0] == status

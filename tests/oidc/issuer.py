@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -110,15 +111,16 @@ class Issuer:
 
 
 @asynccontextmanager
-async def issuing() -> AsyncIterator[Issuer]:
+async def issuing(tls: ssl.SSLContext | None = None) -> AsyncIterator[Issuer]:
+    """`tls`: for https://localhost."""
     issuer = Issuer()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", issuer.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    issuer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    issuer.url = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{runner.addresses[0][1]}"
     try:
         yield issuer
     finally:
