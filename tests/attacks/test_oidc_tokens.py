@@ -18,11 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kit.control_plane import ControlPlane
 from kit.errors import TrueupError
 from reconciler.server.limits import Limits, Rate
-from tests.attacks.oidc_door import oidc_door
+from tests.attacks.oidc_door import Door, oidc_door
 from tests.oidc.issuer import AUDIENCE, KEYS, issuing, jwk_of, pem_of, rule
 from tests.unit.server.test_webhooks import BODY
 
 NOW = time.time()
+
+
+def reads_of_keys(door: Door) -> int:
+    return door.issuer.asked.count("/keys")
 
 
 def signed(header: dict[str, Any], payload: Any) -> str:
@@ -58,8 +62,13 @@ async def test_an_algorithm_is_never_what_the_token_says() -> None:
         mac = hmac.new(pem_of(KEYS["RS256"]), head.encode(), hashlib.sha256).digest()
         other = jwt.encode(claims, KEYS["RS256"], "RS512", {"kid": "k-RS256"})
         crossed = jwt.encode(claims, KEYS["RS256"], "RS256", {"kid": "k-ES256"})
-        for token in (none, unsigned, f"{head}.{part(mac)}", other, crossed):
+        for token in (unsigned, crossed):
             assert await door.status(token) == 401
+        for token in (none, f"{head}.{part(mac)}", other):
+            status, why = await door.why(token)
+            assert status == 401
+            assert "it is signed with" in why, "before anything is looked up"
+        assert reads_of_keys(door) <= 1
 
 
 @pytest.mark.parametrize(
