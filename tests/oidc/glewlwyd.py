@@ -154,10 +154,8 @@ async def glewlwyd(folder: Path) -> AsyncIterator[Glewlwyd]:
     with sqlite3.connect(folder / "glewlwyd.db") as database:
         database.executescript((tree / _SCHEMA).read_text())
     database.close()
-    command, libraries = (
-        [tree / "usr" / "bin" / "glewlwyd", "--config-file", config],
-        {"LD_LIBRARY_PATH": tree / LIBRARIES},
-    )
+    command = [str(tree / "usr" / "bin" / "glewlwyd"), "--config-file", str(config)]
+    libraries = {"LD_LIBRARY_PATH": str(tree / LIBRARIES)}
     with (folder / "glewlwyd.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=libraries)
     try:
