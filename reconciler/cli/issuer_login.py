@@ -1,4 +1,5 @@
-"""The person's side of an OIDC issuer: the device authorization grant (RFC 8628), renewal, revocation (RFC 7009).
+"""The person's side of an OIDC issuer: the device authorization grant (RFC 8628), else a code in the browser
+(`reconciler.cli.browser_login`); renewal, revocation (RFC 7009).
 
 Used by `trueup login`, `logout` and `reconciler.cli.stored_token`. The client is public: it has no secret. Waits follow
 what the issuer says, within bounds; the issuer's document may lead only where `reconciler.oidc.addresses` lets it.
@@ -15,6 +16,7 @@ import jwt
 
 from kit.clock import Clock
 from kit.errors import Refusal, Transient
+from reconciler.cli.browser_login import authorization_code
 from reconciler.cli.logins import RENEW_SHARE, OidcLogin
 from reconciler.oidc.addresses import unfit_address
 from reconciler.oidc.discovery import Discovery, discover
@@ -48,21 +50,29 @@ class DeviceCode:
     expires_in_s: int
 
 
-async def log_in(
-    offer: Offer, show: Callable[[DeviceCode], None], clock: Clock, http: IssuerHttp
-) -> tuple[str, OidcLogin]:
+async def log_in(offer: Offer, show: Callable[[str], None], clock: Clock, http: IssuerHttp) -> tuple[str, OidcLogin]:
     """The token for the controller, and what renews it. `show`: tells the person where to go."""
     found = await _discovery(offer.issuer, offer.hosts, http)
     if not found.has("device_authorization_endpoint"):
-        fix = "have a token made (`trueup token create`) and give it with --token-file"
-        raise Refusal(f"log in at {offer.issuer}", "it has no device authorization (RFC 8628)", fix=fix, code="usage")
+        return _login(offer, await _in_browser(found, offer, show, http), "")
     form = {"client_id": offer.client_id, "scope": " ".join(offer.scopes)}
     status, document = await http.post(found.endpoint("device_authorization_endpoint"), form)
     if status != 200:
         raise _declined(offer.issuer, document)
     code = _device_code(offer.issuer, document)
-    show(code)
+    show(f"open {code.address} and confirm the code {code.user_code}")
     return _login(offer, await _poll(found, offer, code, clock, http), "")
+
+
+async def _in_browser(
+    found: Discovery, offer: Offer, show: Callable[[str], None], http: IssuerHttp
+) -> Mapping[str, Any]:
+    authorize = found.endpoint("authorization_endpoint")
+    form = await authorization_code(authorize, offer.issuer, offer.client_id, offer.scopes, show)
+    status, document = await http.post(found.endpoint("token_endpoint"), {**form, "client_id": offer.client_id})
+    if status != 200:
+        raise _declined(offer.issuer, document)
+    return document
 
 
 async def renew(login: OidcLogin, http: IssuerHttp) -> tuple[str, OidcLogin]:

@@ -22,7 +22,7 @@ from reconciler.cli.output import clean, print_json
 from reconciler.cli.whoami import print_who
 
 if TYPE_CHECKING:
-    from reconciler.cli.issuer_login import DeviceCode, Offer
+    from reconciler.cli.issuer_login import Offer
     from reconciler.cli.logins import Login, OidcLogin
 
 DESCRIPTION = """\
@@ -178,6 +178,6 @@ async def _get(controller: str, roots: str, path: str, token: str) -> Any:
         raise Refusal(f"log in at {controller}", why, fix=fix, code="controller_foreign") from error
 
 
-def _show(code: DeviceCode) -> None:
-    sys.stderr.write(f"open {clean(code.address)} and confirm the code {clean(code.user_code)}\n")
+def _show(text: str) -> None:
+    sys.stderr.write(clean(text) + "\n")
     sys.stderr.flush()

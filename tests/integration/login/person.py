@@ -14,6 +14,7 @@ from reconciler.cli.logins import Login, Logins
 from reconciler.cli.main import main
 
 _CODE = re.compile(r"confirm the code (\S+)")
+_ADDRESS = re.compile(r"open (\S+) in a browser")
 VARIABLES = ("TRUEUP_CONTROLLER", "TRUEUP_TOKEN", "TRUEUP_STATE", "TRUEUP_ROOTS")
 
 
@@ -36,8 +37,14 @@ class Person:
 
     async def code(self) -> str:
         """That a running `trueup login` shows."""
+        return await self._shown(_CODE)
+
+    async def address(self) -> str:
+        return await self._shown(_ADDRESS)
+
+    async def _shown(self, wanted: re.Pattern[str]) -> str:
         async with asyncio.timeout(10):
-            while not (found := _CODE.search(self.said)):
+            while not (found := wanted.search(self.said)):
                 self.said += self.capsys.readouterr().err
                 await asyncio.sleep(0.02)
         self.said = ""

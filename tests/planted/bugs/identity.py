@@ -205,4 +205,12 @@ BUGS = (
         "                self._login = self._login",
         "tests/integration/login/test_issuers.py::test_of_two_commands_one_renews",
     ),
+    Bug(
+        "identity",
+        "whoever reaches the port brings the code",
+        "reconciler/cli/browser_login.py",
+        'if answered.done() or not hmac.compare_digest(request.query.get("state", "").encode(), state.encode()):',
+        "if answered.done():",
+        "tests/integration/login/test_browser.py::test_the_code_is_redeemed_with_what_only_this_process_knows",
+    ),
 )
