@@ -33,8 +33,11 @@ class IssuerHttp:
         return document
 
     async def post(self, url: str, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-        """Status and document: of RFC 6749 an error is a document too."""
-        return await self._ask("POST", url, form)
+        """Status and document: of RFC 6749 an error is a document too. `Transient` when it may work later."""
+        status, document = await self._ask("POST", url, form)
+        if status == 429 or status >= 500:
+            raise Transient(f"POST {url}", f"the issuer answered {status}", code="issuer_unreachable")
+        return status, document
 
     async def _ask(self, method: str, url: str, form: Mapping[str, str] | None) -> tuple[int, dict[str, Any]]:
         attempted = f"{method} {url}"

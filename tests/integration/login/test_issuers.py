@@ -54,9 +54,9 @@ def aged(person: Person, door: Door, *, ended: bool) -> None:
 
 async def test_the_issuer_says_how_often_it_is_asked(person: Person, naps: list[float]) -> None:
     async with oidc_door() as door:
-        door.issuer.device = [PENDING, SLOWER, SLOWER, PENDING, given(door)]
+        door.issuer.device = [PENDING, (503, {}), SLOWER, PENDING, given(door)]
         await person.ask("login", door.world.url)
-        assert naps[:5] == [1, 1, 6, 11, 11]
+        assert naps[:5] == [1, 1, 2, 7, 7]
         assert door.issuer.forms[0] == {"client_id": "trueup-tests", "scope": "openid offline_access"}
 
 
