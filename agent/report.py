@@ -3,8 +3,13 @@
 Each report is a file of its own in STATE/reports until the controller has recorded it, so that neither a crash of the
 agent nor a long silence of the controller loses one. Counters only grow, also when the state folder is lost: a new one
 begins at `first_counter`, for which the start's Unix time is given (a node makes less than one report a second, on
-average); a controller takes a smaller counter for an old report. Over QUEUE_MAX reports, older transitions of
-the same instance or volume are dropped, oldest first, but never the newest of each.
+average); a controller takes a smaller counter for an old report, and one that knows a larger counter than was ever
+given here is told everything that waits anew, above it. Over QUEUE_MAX reports, and of what changes too often
+(`kit.pacing`), older transitions of the same instance or volume are dropped, oldest first, but never the newest of
+each.
+
+What the controller refuses for what it is (an old epoch) is over: it is logged, not sent again. A batch that it cannot
+read is halved until the one report that it cannot read is alone, and that one is put aside.
 """
 
 from __future__ import annotations
@@ -12,22 +17,26 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kit import logs
+from kit import logs, request_ids
 from kit.backoff import Backoff
+from kit.clock import Clock, SystemClock
 from kit.codec import from_json, to_json
-from kit.errors import TrueupError
+from kit.errors import Refusal, TrueupError
 from kit.files import write_json
+from kit.halving import deliver
+from kit.pacing import Pace
 from kit.wire import InstanceReport, NodeReport, VolumeReport
 
 BATCH_S = 0.2
 BATCH_MAX = 200
 QUEUE_MAX = 2000
 BACKOFF = Backoff(first_s=0.2, cap_s=15.0)
+DETAIL_CHARS_MAX = 2000
 Report = InstanceReport | VolumeReport
 _log = logs.get("report")
 
@@ -43,6 +52,7 @@ class Reporter:
         rng: random.Random,
         first_counter: int = 0,
         queue_max: int = QUEUE_MAX,
+        clock: Clock | None = None,
     ) -> None:
         self._folder = state / "reports"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +60,8 @@ class Reporter:
         self._post = post
         self._rng = rng
         self._queue_max = queue_max
+        self._clock = clock or SystemClock()
+        self._pace = Pace()
         self._queue: dict[int, Report] = dict(sorted(self._read_queue()))
         self._counter = max([self._read_counter(first_counter), *self._queue])
         self._wake = asyncio.Event()
@@ -64,7 +76,7 @@ class Reporter:
         """Its counter is given here. On disk when this returns."""
         self._counter += 1
         write_json(self._folder / "counter", self._counter)
-        self._put(replace(report, counter=self._counter))
+        self._put(replace(report, counter=self._counter, reason_detail=report.reason_detail[:DETAIL_CHARS_MAX]))
         self._make_room()
         self._wake.set()
 
@@ -73,25 +85,69 @@ class Reporter:
         failures = 0
         while True:
             await self._wake.wait()
-            await asyncio.sleep(BATCH_S)
+            await self._clock.sleep(BATCH_S)
             try:
                 await self.send_once()
                 failures = 0
             except TrueupError as error:
                 failures += 1
                 _log.warning("reports not delivered", waiting=len(self._queue), failures=failures, why=str(error))
-                await asyncio.sleep(BACKOFF.delay_s(failures, self._rng))
+                await self._clock.sleep(BACKOFF.delay_s(failures, self._rng))
 
     async def send_once(self) -> None:
-        batch = list(self._queue.values())[:BATCH_MAX]
-        if batch:
-            await self._post(to_json(self._document(batch)))
-            for report in batch:
-                self._drop(report.counter)
+        """What is due of what waits, as one report."""
+        if batch := self._due()[:BATCH_MAX]:
+            await deliver(batch, self._send, self._put_aside)
         if not self._queue:
             self._wake.clear()
 
-    def _document(self, batch: list[Report]) -> NodeReport:
+    def _due(self) -> list[Report]:
+        """In their order. Of a subject that has more than its pace allows only the newest are kept."""
+        now_s, due = self._clock.now_s(), []
+        self._pace.forget(now_s)
+        waiting: dict[str, list[Report]] = {}
+        for report in self._queue.values():
+            waiting.setdefault(_subject(report), []).append(report)
+        for subject, reports in waiting.items():
+            allowance = self._pace.allowance(subject, now_s)
+            for superseded in reports[: -max(allowance, 1)]:
+                self._drop(superseded.counter)
+            due += reports[-allowance:] if allowance else []
+        return sorted(due, key=lambda report: report.counter)
+
+    async def _send(self, batch: Sequence[Report]) -> None:
+        request_id = request_ids.work_on(request_ids.made())
+        answer = await self._post(to_json(self._document(batch)))
+        self._recorded(batch, answer or {}, request_id)
+
+    def _put_aside(self, report: Report, error: Refusal) -> None:
+        path = self._file(report.counter)
+        _log.error("the controller cannot read a report; it was put aside", path=str(path), why=str(error))
+        self._queue.pop(report.counter, None)
+        path.replace(path.with_suffix(".refused"))
+
+    def _recorded(self, batch: Sequence[Report], answer: Mapping[str, Any], request_id: str) -> None:
+        now_s = self._clock.now_s()
+        for report in batch:
+            self._pace.told(_subject(report), now_s)
+            self._drop(report.counter)
+        _log.info("reports recorded", reports=len(batch), request_id=request_id)
+        for each in answer.get("refused", ()):
+            _log.warning("report refused", code=each["code"], why=each["detail"], request_id=request_id)
+        if answer.get("counter", 0) > self._counter:
+            self._number_anew(batch, answer["counter"])
+
+    def _number_anew(self, batch: Sequence[Report], known: int) -> None:
+        """The state folder was lost and the clock went back: what was sent was taken for old."""
+        _log.warning("the controller knows a later report than this agent gave", counter=self._counter, known=known)
+        again = [*batch, *self._queue.values()]
+        for report in list(self._queue.values()):
+            self._drop(report.counter)
+        self._counter = known
+        for report in again:
+            self.push(report)
+
+    def _document(self, batch: Sequence[Report]) -> NodeReport:
         instances = tuple(report for report in batch if isinstance(report, InstanceReport))
         volumes = tuple(report for report in batch if isinstance(report, VolumeReport))
         return NodeReport(self._node_id, instances, volumes)

@@ -1,7 +1,8 @@
 """HTTP to the controller, for agents, edges and the command line. Used by `kit.follow`, reports and reads.
 
 A problem+json answer becomes a `Refusal` (4xx) or a `Transient` (5xx, 408, 429, no connection, time-out) that carries
-the server's own code, message, request id and the time after which it wants to be asked again.
+the server's own code, message, request id and the time after which it wants to be asked again. Every request has an id
+(`kit.request_ids`), which stands in the controller's log too, and in every error here, also when no answer came.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import aiohttp
 
+from kit import logs, request_ids
 from kit.errors import Refusal, Transient, TrueupError
 from kit.machine_identity import MachineIdentity
 from kit.machine_names import CONTROLLER_HOST
@@ -25,6 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_BYTES_MAX = 64 << 20
 LINE_BYTES_MAX = 4 << 20
 RETRY_AFTER_S_MAX = 120.0
+_log = logs.get("control-plane")
 
 
 class ControlPlane:
@@ -84,22 +87,22 @@ class ControlPlane:
     async def lines(self, path: str, *, idle_timeout_s: float, **query: str | int) -> AsyncIterator[AsyncIterator[Any]]:
         """The documents of an NDJSON answer as they come. No line for `idle_timeout_s` is a `Transient`."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
-        attempted = f"GET {path}"
+        attempted, request_id = f"GET {path}", _asked("GET", path)
         try:
             async with self._open().get(
                 self._base_url + path,
                 params=_given(query),
                 timeout=limits,
-                headers=await self._proof(),
+                headers={request_ids.HEADER: request_id, **await self._proof()},
                 **self._security(),
             ) as answer:
                 await _raise_for_problem(attempted, answer)
                 yield _documents(attempted, answer.content)
         except TimeoutError as error:
-            why = f"nothing came for {idle_timeout_s:g} s"
+            why = f"nothing came for {idle_timeout_s:g} s (request {request_id})"
             raise Transient(attempted, why, code="stream_silent") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(attempted, self._base_url, error) from error
+            raise _unreachable(attempted, self._base_url, request_id, error) from error
 
     async def _call(
         self,
@@ -110,7 +113,7 @@ class ControlPlane:
         timeout_s: float,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
-        attempted = f"{method} {path}"
+        attempted, request_id = f"{method} {path}", _asked(method, path)
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with self._open().request(
@@ -119,13 +122,13 @@ class ControlPlane:
                 params=_given(query),
                 json=document,
                 timeout=limits,
-                headers={**headers, **await self._proof()},
+                headers={request_ids.HEADER: request_id, **headers, **await self._proof()},
                 **self._security(),
             ) as answer:
                 await _raise_for_problem(attempted, answer)
                 body = await answer.content.read(-1)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(attempted, self._base_url, error) from error
+            raise _unreachable(attempted, self._base_url, request_id, error) from error
         return json.loads(body) if body else None
 
     def _security(self) -> dict[str, Any]:
@@ -141,6 +144,13 @@ class ControlPlane:
         if self._session is None:
             self._session = aiohttp.ClientSession(read_bufsize=LINE_BYTES_MAX, trust_env=False)
         return self._session
+
+
+def _asked(method: str, path: str) -> str:
+    """The id of the request that goes out now: what the task works on, or a new one."""
+    request_id = request_ids.current() or request_ids.made()
+    _log.debug("asked", method=method, path=path.partition("?")[0], request_id=request_id)
+    return request_id
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:
@@ -183,11 +193,11 @@ def _parse_problem(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _unreachable(attempted: str, base_url: str, error: BaseException) -> Transient:
+def _unreachable(attempted: str, base_url: str, request_id: str, error: BaseException) -> Transient:
     why = "it did not answer in time" if isinstance(error, asyncio.TimeoutError) else f"{type(error).__name__}: {error}"
     return Transient(
         attempted,
-        f"the controller at {base_url} cannot be reached: {why}",
+        f"the controller at {base_url} cannot be reached: {why} (request {request_id})",
         fix="look whether the controller runs and the address is right",
         code="controller_unreachable",
     )

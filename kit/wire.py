@@ -194,11 +194,27 @@ class VolumeReport:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """POST /v1/nodes/NODE/reports. Batched; answered with the highest counter that is recorded."""
+    """POST /v1/nodes/NODE/reports. Batched; answered with a `ReportTaken`."""
 
     node_id: str
     instances: tuple[InstanceReport, ...] = ()
     volumes: tuple[VolumeReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedReport:
+    """What would be refused again: of an old epoch, of another node's instance, of a transition that cannot be."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTaken:
+    """`counter`: the highest that needs not be sent again, or a higher one that is known of what was told about."""
+
+    counter: int
+    refused: tuple[RefusedReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,12 @@ class EventFilter:
     event_types: tuple[str, ...] = ()  # "instance.status_changed", or "instance.*" for all of an aggregate
     commit: str = ""  # a prefix of the commit id, at least 4 digits
     command_id: str = ""
+    request: str = ""  # a command_id, or the id of the HTTP request that it came with
     actor: str = ""  # occurs in the actor_id, in whatever case: people remember an address or a name
     org_id: str = ""
     source_id: str = ""
     path: str = ""  # a file, or a folder with all below it
-    correlation_id: str = ""  # SOURCE@COMMIT: everything that followed from it
+    correlation_id: str = ""  # SOURCE@COMMIT, or a request: what followed from it
     causation_id: int = 0  # what answered that event
     reader: str = ""  # a key of `reconciler.core.filters`: what a node or an edge may see
     newest: bool = False
@@ -57,6 +58,7 @@ def matches(event: Event, only: EventFilter) -> bool:
         and (not only.event_types or _is_of_type(event, only.event_types))
         and (not only.commit or cause.commit.startswith(only.commit))
         and (not only.command_id or event.command_id == only.command_id)
+        and (not only.request or only.request in (event.command_id, cause.correlation_id))
         and (not only.actor or only.actor.lower() in cause.actor_id.lower())
         and (not only.org_id or cause.org_id == only.org_id)
         and (not only.source_id or cause.source_id == only.source_id)

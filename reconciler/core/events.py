@@ -39,7 +39,7 @@ class Cause:
     commit: str = ""
     path: str = ""
     line: int = 0
-    correlation_id: str = ""  # the revision, SOURCE@COMMIT, that this follows from, however far
+    correlation_id: str = ""  # the revision, SOURCE@COMMIT, that this follows from, however far; or the request
     causation_id: int = 0  # the event_id that this answers; 0: none
 
 

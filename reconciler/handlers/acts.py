@@ -19,7 +19,7 @@ from reconciler.core.decide import holds, instances, nodes, suspensions
 from reconciler.core.event_filter import EventFilter
 from reconciler.core.events import Event, NewEvent
 from reconciler.core.scheduler.record import ACTOR
-from reconciler.handlers.appending import ATTEMPTS_MAX, Appending, busy, lease_lost
+from reconciler.handlers.appending import ATTEMPTS_MAX, Appending, busy, in_request, lease_lost
 from reconciler.ports import EventLog
 
 _VIEWS: Mapping[type, Sequence[str]] = {
@@ -63,7 +63,7 @@ class ActHandlers(Appending):
             if isinstance(decision, Refusal):
                 raise decision
             (result,) = await self._event_log.append(
-                [replace(_before_the_scheduler(decision, held, token), fence=fence)]
+                [in_request(replace(_before_the_scheduler(decision, held, token), fence=fence))]
             )
             if isinstance(result, Appended):
                 return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from kit import logs
+from kit import logs, request_ids
 from kit.clock import Clock
 from kit.errors import Bug, Refusal, Transient
 from reconciler.core.commands import Append, Appended, AppendResult, Conflict, Fence
@@ -59,7 +59,7 @@ class Appending:
                 raise decision
             if decision is None:
                 return Recorded()
-            (result,) = await self._event_log.append([decision])
+            (result,) = await self._event_log.append([in_request(decision)])
             if isinstance(result, Appended):
                 return Recorded(result.last_event_id)
             if result.kind == "fence":
@@ -76,8 +76,9 @@ class Appending:
 
     async def _many(
         self, attempted: str, views: Sequence[str], decide: Callable[[], Awaitable[list[Append | Refusal]]]
-    ) -> None:
-        """Each command by itself: one that is refused stops only itself."""
+    ) -> list[Refusal]:
+        """Each command by itself: one that is refused stops only itself. What was refused; one line of the log tells of
+        all, since whoever sends such things may send many."""
         skipped: set[str] = set()
         for attempt in range(ATTEMPTS_MAX):
             decisions = await decide()
@@ -86,10 +87,12 @@ class Appending:
             conflicts = [result for result in results if isinstance(result, Conflict)]
             skipped |= {conflict.command_id for conflict in conflicts if conflict.kind != "version"}
             if not conflicts and len(results) == len(batch):
-                for refusal in decisions:
-                    if isinstance(refusal, Refusal):
-                        _log.warning("report refused", why=str(refusal), code=refusal.code)
-                return
+                refused = [each for each in decisions if isinstance(each, Refusal)]
+                if refused:
+                    _log.warning(
+                        "report refused", why=str(refused[0]), code=refused[0].code, refused=len(refused), of=attempted
+                    )
+                return refused
             await self._catch_up(views, attempt)
         raise busy(attempted)
 
@@ -98,13 +101,20 @@ class Appending:
         if not batch:
             return []
         try:
-            return await self._event_log.append(batch, atomic=False)
+            return await self._event_log.append([in_request(append) for append in batch], atomic=False)
         except (Refusal, Bug) as error:
             if len(batch) == 1:
                 _log.error("report not recorded", command_id=batch[0].command_id, why=str(error))
                 skipped.add(batch[0].command_id)
                 return []
         return [result for append in batch for result in await self._append_apart([append], skipped)]
+
+
+def in_request(append: Append) -> Append:
+    """What follows from nothing older follows from the request that is worked on, if there is one."""
+    if append.cause.correlation_id or not (request_id := request_ids.current()):
+        return append
+    return replace(append, cause=replace(append.cause, correlation_id=request_id))
 
 
 def first_conflict(results: Iterable[AppendResult]) -> Conflict | None:

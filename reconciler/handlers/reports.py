@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kit.errors import Refusal
-from kit.wire import EdgeReport, Enrolment, InstanceReport, NodeReport, VolumeReport
+from kit.wire import EdgeReport, Enrolment, InstanceReport, NodeReport, RefusedReport, ReportTaken, VolumeReport
 from reconciler.core.commands import Append, Fence
 from reconciler.core.decide import edges, instances, nodes, volumes
 from reconciler.core.events import Cause
@@ -14,6 +14,8 @@ from reconciler.handlers.appending import Appending, Recorded
 
 DETAIL_CHARS_MAX = 2000
 """Of a text that an agent or an edge reports."""
+REFUSED_TOLD_MAX = 50
+"""Of one report, in the answer; they are all counted in the log."""
 
 
 class ReportHandlers(Appending):
@@ -37,12 +39,11 @@ class ReportHandlers(Appending):
 
         return await self._one(f"set node {node_id} {state}", ("nodes",), decide)
 
-    async def record_node_report(self, report: NodeReport) -> int:
-        """The highest counter that needs not be sent again. What is refused is logged and not asked for again: the same
-        report would be refused again."""
+    async def record_node_report(self, report: NodeReport) -> ReportTaken:
+        """What is refused is told and not asked for again: the same report would be refused again."""
         node_id, cause = report.node_id, _node_cause(report.node_id)
         told_instances = tuple(_clean_instance(each) for each in report.instances)
-        told_volumes = tuple(_clean_volume(each) for each in report.volumes)
+        told_volumes = tuple(_clean_volume(each) for each in _last_words(report.volumes))
 
         async def decide() -> list[Append | Refusal]:
             found: list[Append | Refusal] = []
@@ -54,9 +55,19 @@ class ReportHandlers(Appending):
                 found.extend([decision] if decision is not None else [])
             return found
 
-        await self._many(f"record a report of node {node_id}", ("instances", "resources", "tombstones"), decide)
+        attempted = f"record a report of node {node_id}"
+        refused = await self._many(attempted, ("instances", "resources", "tombstones"), decide)
         counters = [each.counter for each in report.instances] + [each.counter for each in report.volumes]
-        return max(counters, default=0)
+        counters += [await self._counter_of(each, node_id) for each in {told.instance_id for told in told_instances}]
+        return ReportTaken(
+            max(counters, default=0),
+            tuple(RefusedReport(each.code, f"{each.attempted}: {each.why}") for each in refused[:REFUSED_TOLD_MAX]),
+        )
+
+    async def _counter_of(self, instance_id: str, node_id: str) -> int:
+        """The last one that is known, of an instance of this node."""
+        row = await self._views.get("instances", instance_id)
+        return int(row.get("counter") or 0) if row is not None and row["node_id"] == node_id else 0
 
     async def _decide_instances(
         self, node_id: str, reports: Iterable[InstanceReport], cause: Cause, found: list[Append | Refusal]
@@ -91,6 +102,14 @@ class ReportHandlers(Appending):
 
 def _node_cause(node_id: str) -> Cause:
     return Cause("service_principal", f"node:{node_id}", "")
+
+
+def _last_words(reports: Iterable[VolumeReport]) -> list[VolumeReport]:
+    """Of each volume the newest, and every end of a life: what came in between is not so any more, and said again after
+    a lost answer it would undo what came after it."""
+    ordered = sorted(reports, key=lambda each: each.counter)
+    newest = {each.volume_id: each for each in ordered}
+    return [each for each in ordered if each.status == "deleted" or newest[each.volume_id] is each]
 
 
 def _clean(text: str) -> str:

@@ -8,6 +8,7 @@ document was not.
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -22,8 +23,10 @@ from reconciler.server.deps import Deps
 from reconciler.server.plan_source import PlanSource
 from reconciler.server.problems import Problem
 from reconciler.server.pulse import Pulse
+from reconciler.server.rates import Buckets
 from reconciler.server.requests import query_int, read_document
 from reconciler.server.sent_plans import SentPlans
+from reconciler.server.table import IDENTITY
 
 Document = TypeVar("Document", Enrolment, NodeReport, EdgeReport)
 _log = logs.get("agents")
@@ -35,6 +38,7 @@ class Agents:
         self._pulse = pulse
         self._plans = PlanSource(deps.views, deps.limits.view_wait_s)
         self._sent_plans = SentPlans()
+        self._entries = Buckets(deps.limits.report_entries_rate, deps.limits.rate_callers_max)
 
     async def enrol(self, request: web.Request) -> web.Response:
         enrolment = await self._document(request, Enrolment, request.match_info["node"])
@@ -52,22 +56,25 @@ class Agents:
 
     async def node_report(self, request: web.Request) -> web.Response:
         report = await self._document(request, NodeReport, request.match_info["node"])
-        self._bound(len(report.instances) + len(report.volumes))
-        counter = await self._deps.handlers.record_node_report(report)
-        return web.json_response({"counter": counter})
+        self._bound(request, len(report.instances) + len(report.volumes))
+        return web.json_response(to_json(await self._deps.handlers.record_node_report(report)))
 
     async def edge_report(self, request: web.Request) -> web.Response:
         report = await self._document(request, EdgeReport, request.match_info["edge"])
-        self._bound(len(report.routes))
+        self._bound(request, len(report.routes))
         await self._deps.handlers.record_edge_report(report)
         return web.json_response({"applied_generation": report.applied_generation})
 
-    def _bound(self, entries: int) -> None:
-        most = self._deps.limits.report_entries_max
+    def _bound(self, request: web.Request, entries: int) -> None:
+        """Each entry may be an event: of those a machine makes so many at once, and so many in the long run."""
+        most, machine = self._deps.limits.report_entries_max, str(request[IDENTITY])
         if entries > most:
             raise Problem(
                 "body_too_large", f"the report has {entries} entries, more than {most}", fix="send it in parts"
             )
+        if wait_s := self._entries.take(machine, self._deps.clock.now_s(), entries):
+            detail = f"{machine} has reported more than its rate allows"
+            raise Problem("rate_limited", detail, retry_after_s=max(1, math.ceil(wait_s)))
 
     async def node_plan(self, request: web.Request) -> web.Response:
         """Never an empty plan for a node that is not known: an agent would take it for "stop everything"."""

@@ -3,9 +3,10 @@
 `reconciler.bootstrap` calls `build_app` with what `Deps` asks for and gives the result to `HttpServer`. The tail of the
 log (`Hub`) runs for as long as the application does.
 
-Shutdown: readiness says no and every answer closes its connection, for `drain_notice_s`; then no new connection is
-accepted, idle ones are closed, streams get their end line and go elsewhere, requests at work have `drain_timeout_s` to
-finish and are cancelled after it.
+Shutdown: readiness says no and every answer closes its connection, for `drain_notice_s`; then whoever connects is told
+503 with a Retry-After and closed, idle connections are closed, streams get their end line and go elsewhere, requests at
+work have `drain_timeout_s` to finish and are cancelled after it. The listeners close last, so that until the process is
+gone nobody has to guess what a refused connection means.
 """
 
 from __future__ import annotations
@@ -160,10 +161,11 @@ class HttpServer:
             self._draining.begun = True
             _log.info("draining", notice_s=self._limits.drain_notice_s, connections=self._doorman.open_count)
             await asyncio.sleep(self._limits.drain_notice_s)
-            for listener in (self._listener, self._machines_listener):
-                if listener is not None:
-                    listener.close()
+            self._doorman.close()
         await self._runner.cleanup()
+        for listener in (self._listener, self._machines_listener):
+            if listener is not None:
+                listener.close()
 
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server

@@ -6,6 +6,7 @@ a connection whose next header is not complete in time, however it drips. What i
 
 * too many connections, of all or of one address, are told so and closed before anything of them is read;
 * the bytes of a header that is not complete yet are bounded together, not only line by line;
+* a stop lets the requests at work be sent to their end;
 * what aiohttp answers by itself (malformed requests, 417) is problem+json with a request id, like every other error.
   What the client sent is neither answered nor logged: a malformed header may well be the one with the token.
 """
@@ -13,8 +14,8 @@ a connection whose next header is not complete in time, however it drips. What i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
-import secrets
 from collections import Counter
 from http import HTTPStatus
 from typing import Any
@@ -22,10 +23,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from kit import logs
+from kit import logs, request_ids
 from reconciler.server.limits import Limits
 from reconciler.server.problems import Problem, problem_bytes
 
+CANCEL_S = 1.0
+"""Of a stop: for a request whose time is over to notice that it is cancelled."""
 _log = logs.get("http")
 
 
@@ -42,10 +45,6 @@ def address_of(peer: Any) -> str:
     return str(address) if address.is_loopback else str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def made_request_id() -> str:
-    return "req-" + secrets.token_hex(8)
-
-
 class Doorman:
     """Counts the open connections, together and by address. Bounded by the number of connections."""
 
@@ -54,6 +53,11 @@ class Doorman:
         self._open: Counter[str] = Counter()
         self._total = 0
         self._refused = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Nobody gets a connection any more: the server is on its way out."""
+        self._closed = True
 
     @property
     def open_count(self) -> int:
@@ -78,6 +82,8 @@ class Doorman:
             del self._open[address]
 
     def _why_not(self, address: str) -> str:
+        if self._closed:
+            return "the controller is shutting down"
         if self._total >= self._limits.connections_max:
             return f"{self._limits.connections_max} connections are open, which is the bound"
         per_address = self._limits.connections_per_address_max
@@ -137,6 +143,22 @@ class Connection(web.RequestHandler):
             self._say_no_more()
             self._loop.call_later(self._limits.linger_s, self.force_close)
 
+    def close(self) -> None:
+        """The server stops. Now aiohttp would drop whatever comes, and with it the rest of the body that a request at
+        work is waiting for; such a connection ends with its answer, which says so."""
+        if not self._request_in_progress:
+            super().close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """The request at work has its time, and the rest of its body is taken; then it is cancelled."""
+        if self._request_in_progress:
+            self._handler_waiter = self._loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._handler_waiter
+            self._handler_waiter = None
+        await super().shutdown(CANCEL_S)
+
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
@@ -166,7 +188,7 @@ class Connection(web.RequestHandler):
             self.transport.write_eof()
 
     def _answer(self, problem: Problem, kind: str) -> web.Response:
-        request_id = made_request_id()
+        request_id = request_ids.made()
         self._deaf = True
         _log.info("no request", code=problem.code, kind=kind, remote=self._address, request_id=request_id)
         body, headers = problem_bytes(problem, request_id), _headers(request_id)
@@ -178,7 +200,7 @@ class Connection(web.RequestHandler):
 def _headers(request_id: str) -> dict[str, str]:
     return {
         "Content-Type": "application/problem+json",
-        "X-Request-Id": request_id,
+        request_ids.HEADER: request_id,
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
@@ -197,7 +219,7 @@ def _too_large(limits: Limits) -> Problem:
 
 def _raw_answer(problem: Problem) -> bytes:
     """For a connection on which no request is at work."""
-    request_id = made_request_id()
+    request_id = request_ids.made()
     body = problem_bytes(problem, request_id)
     retry = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
     headers = {**_headers(request_id), **retry, "Connection": "close", "Content-Length": str(len(body))}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kit.clock import Clock, SystemClock
-from kit.wire import EdgeReport, Enrolment, NodeReport
+from kit.wire import EdgeReport, Enrolment, NodeReport, ReportTaken
 from reconciler.certificates.authority import Authority
 from reconciler.core.acts import Act, Order
 from reconciler.core.decide.git.source_removal import Removal
@@ -25,8 +25,7 @@ class Handlers:
 
     enrol_node: Callable[[Enrolment], Awaitable[Any]]
     record_heartbeat: Callable[[str], Awaitable[Any]]
-    record_node_report: Callable[[NodeReport], Awaitable[int]]
-    """The highest counter that is recorded."""
+    record_node_report: Callable[[NodeReport], Awaitable[ReportTaken]]
     record_edge_report: Callable[[EdgeReport], Awaitable[Any]]
     act: Callable[[Act, Order], Awaitable[Any]]
     """A dataclass of the events that the act became, and whether it was done before."""

@@ -8,7 +8,6 @@ one problem+json. A route that is not in the route table does not exist, so noth
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -17,14 +16,14 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from kit import logs
+from kit import logs, request_ids
 from kit.errors import TrueupError
 from kit.machine_names import MACHINE_KINDS
 from reconciler.core.permission import Identity, Thing, allow
 from reconciler.oidc.issuers import Issuers
 from reconciler.oidc.token_text import looks_like_jwt
 from reconciler.server.auth import check_authorization
-from reconciler.server.connections import address_of, made_request_id
+from reconciler.server.connections import address_of
 from reconciler.server.deps import Deps
 from reconciler.server.draining import DRAINING
 from reconciler.server.problems import Problem, problem_bytes, problem_of
@@ -33,7 +32,6 @@ from reconciler.server.requests import known_query, sound_words
 from reconciler.server.standing import Standing
 from reconciler.server.table import ENDS_AT_S, GENERATION, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _access = logs.get("http")
 
 
@@ -55,8 +53,8 @@ class Guard:
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started_s = self._deps.clock.now_s()
-        request_id = request.headers.get("X-Request-Id", "")
-        request[REQUEST_ID] = request_id if _REQUEST_ID.fullmatch(request_id) else made_request_id()
+        given = request.headers.get(request_ids.HEADER, "")
+        request[REQUEST_ID] = request_ids.work_on(given if request_ids.sound(given) else request_ids.made())
         logs.bind(request_id=request[REQUEST_ID])
         code = ""
         try:
@@ -193,8 +191,11 @@ class Guard:
             pass
 
     def _log(self, request: web.Request, response: web.StreamResponse, code: str, seconds: float) -> None:
-        """Neither headers nor query nor body: they may hold what a log must not."""
-        write = _access.debug if response.status < 400 else _access.info
+        """Neither headers nor query nor body: they may hold what a log must not. What may have become events is told
+        at the usual level, so that their request is found; reads, heartbeats and webhooks are too many for that."""
+        route = self._routes.get(request.match_info.route)
+        became = request.method != "GET" and route is not None and route.budget not in ("heartbeat", "webhook")
+        write = _access.info if became or response.status >= 400 else _access.debug
         write(
             "request",
             method=request.method,
@@ -214,7 +215,7 @@ def _address(request: web.Request) -> str:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`: also for streams, whose header is sent long before the handler returns."""
-    response.headers.setdefault("X-Request-Id", request.get(REQUEST_ID, ""))
+    response.headers.setdefault(request_ids.HEADER, request.get(REQUEST_ID, ""))
     response.headers["X-Content-Type-Options"] = "nosniff"
     if request.app[DRAINING].begun:
         response.headers["Connection"] = "close"

@@ -28,7 +28,7 @@ STATE_ROWS_MAX = 20_000
 """Of each view; a row is about 1 KB."""
 PAGE_EVENTS = 5000
 _COMMIT_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-_TEXTS = ("aggregate_id", "command_id", "org_id", "source_id", "path", "correlation_id")
+_TEXTS = ("aggregate_id", "command_id", "request", "org_id", "source_id", "path", "correlation_id")
 
 
 class History:

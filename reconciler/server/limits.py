@@ -23,6 +23,9 @@ class Limits:
     """A report of 1,000 instances is about 400 KB; nothing that is sent here has a reason to be larger."""
     report_entries_max: int = 2000
     """Of one report; an agent sends 200 at once. More would hold the log's writer up for everybody."""
+    report_entries_rate: Rate = Rate(100, 4000)
+    """Entries of the reports of one machine: each may be an event. A node of 1,000 instances that all start says 3,000
+    things at once, an edge of 4,000 routes all of them."""
     webhook_bytes_max: int = 26 << 20
     """GitHub sends up to 25 MB. Nothing of it is kept in memory."""
     body_timeout_s: float = 15.0
@@ -100,6 +103,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         assert self.page_events <= self.scan_events
+        assert self.report_entries_max <= self.report_entries_rate.burst
         assert self.streams_max < self.connections_max
         assert self.bookmark_every_s < self.stream_stall_s
         assert self.page_events <= self.ring_events_max

@@ -41,12 +41,14 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._of)
 
-    def take(self, caller: str, now_s: float) -> float:
-        """0 when the request is within the rate, which it then counts against; otherwise seconds until one will be."""
-        wait_s = self.wait_s(caller, now_s)
-        if not wait_s:
-            self._bucket(caller, now_s).left -= 1
-        return wait_s
+    def take(self, caller: str, now_s: float, count: int = 1) -> float:
+        """0 when the request is within the rate, which it then counts against; otherwise seconds until one will be.
+        `count`: of what it holds, when that is what is bounded; it has to fit into the burst."""
+        bucket = self._bucket(caller, now_s)
+        if bucket.left < count:
+            return (count - bucket.left) / self._rate.per_s
+        bucket.left -= count
+        return 0.0
 
     def wait_s(self, caller: str, now_s: float) -> float:
         """The same, and nothing is counted."""

@@ -20,7 +20,7 @@ WAIT = frozenset({"wait"})
 EVENT_FILTERS = frozenset(
     {
         *("after", "before", "since", "until", "limit", "newest", "aggregate_type", "event_type", "commit", "actor"),
-        *("causation_id", "aggregate_id", "command_id", "org_id", "source_id", "path", "correlation_id"),
+        *("causation_id", "aggregate_id", "command_id", "request", "org_id", "source_id", "path", "correlation_id"),
     }
 )
 HISTORY_FILTERS = frozenset({"source", "from", "to", "path", "since", "until", "limit", "under"}) | READ

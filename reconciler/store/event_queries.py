@@ -54,6 +54,13 @@ def _wanted(only: EventFilter) -> Iterator[tuple[str, object]]:
         yield "causation_id > 0 AND causation_id = ${0}", only.causation_id
     if only.reader:
         yield _of_reader(only.reader)
+    if only.request:
+        yield (
+            "(event_id BETWEEN (SELECT first_event_id FROM commands WHERE command_id = ${0})"
+            " AND (SELECT last_event_id FROM commands WHERE command_id = ${0})"
+            " OR correlation_id <> '' AND correlation_id = ${0})",
+            only.request,
+        )
     if only.command_id:
         yield (
             "event_id BETWEEN (SELECT first_event_id FROM commands WHERE command_id = ${0})"

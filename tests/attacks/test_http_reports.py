@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.server.limits import Limits
+from reconciler.server.limits import Limits, Rate
 from tests.unit.server.world import enrol_node, serving, token_of
 
 NODE, EDGE = token_of("node", "node-a"), token_of("edge", "edge-a")
@@ -32,3 +32,22 @@ async def test_a_heartbeat_is_no_event() -> None:
             body = {"instances": volumes(3)}
             assert (await world.call("POST", "/v1/nodes/node-a/heartbeat", NODE, json=body))[0] == 200
         assert (await world.log.head()).last_event_id == head
+
+
+async def test_a_machine_makes_a_bounded_number_of_events_however_it_cuts_them_up() -> None:
+    """Each entry may be one: they are counted, not the requests. Nobody else is held back."""
+    other = token_of("node", "node-b")
+    async with serving(Limits(report_entries_max=10, report_entries_rate=Rate(0.1, 25))) as world:
+        for count, status in ((10, 200), (10, 200), (10, 429), (5, 200), (1, 429)):
+            body = {"node_id": "node-a", "instances": [], "volumes": volumes(count)}
+            found, problem, headers = await world.call("POST", "/v1/nodes/node-a/reports", NODE, json=body)
+            assert found == status
+            if status == 429:
+                assert problem["code"] == "rate_limited"
+                assert 1 <= int(headers["Retry-After"]) <= 100
+        body = {"node_id": "node-b", "instances": [], "volumes": volumes(10)}
+        assert (await world.call("POST", "/v1/nodes/node-b/reports", other, json=body))[0] == 200
+        routes = [{"route_id": "r", "status": "active", "backends": 1}] * 10
+        told = {"edge_id": "edge-a", "applied_generation": 1, "observed_at": "", "routes": routes}
+        answers = [(await world.call("POST", "/v1/edges/edge-a/reports", EDGE, json=told))[0] for _ in range(4)]
+        assert answers == [200, 200, 429, 429]

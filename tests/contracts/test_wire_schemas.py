@@ -32,6 +32,7 @@ _DOCUMENTS: dict[str, type[Any]] = {
     "route_plan": wire.RoutePlan,
     "plan_delta": wire.PlanDelta,
     "node_report": wire.NodeReport,
+    "report_taken": wire.ReportTaken,
     "edge_report": wire.EdgeReport,
     "enrolment": wire.Enrolment,
     "plan": PlanDocument,

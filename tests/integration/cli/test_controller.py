@@ -139,7 +139,7 @@ class PretendedAgent:
         answer = await self._control_plane.post_json(
             "/v1/nodes/node-a/reports", to_json(NodeReport("node-a", (report,)))
         )
-        assert answer == {"counter": self._counter}
+        assert answer == {"counter": self._counter, "refused": []}
 
 
 async def test_from_a_push_to_a_ready_instance_and_back_to_the_line(

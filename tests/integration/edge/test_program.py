@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from aiohttp import web
 
 from kit.codec import from_json, to_json
 from kit.wire import Backend as PlannedBackend
-from kit.wire import EdgeReport, PlannedRoute, RoutePlan
+from kit.wire import EdgeReport, PlannedRoute, RoutePlan, RouteReport
 from tests.integration.edge.conftest import StartBackend
 from tests.integration.edge.parts import Backend, connected, free_port, until, who_answers, worker_pid
 
@@ -30,6 +31,8 @@ class Controller:
     def __init__(self) -> None:
         self.plan = RoutePlan("edge-a", "log-1", 1)
         self.reports: list[EdgeReport] = []
+        """Each with all that is known by then: what is sent is what changed."""
+        self.known: dict[str, RouteReport] = {}
         self.port = free_port()
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -65,7 +68,9 @@ class Controller:
         return web.json_response(to_json(self.plan))
 
     async def _report(self, request: web.Request) -> web.Response:
-        self.reports.append(from_json(EdgeReport, await request.json()))
+        report = from_json(EdgeReport, await request.json())
+        self.known |= {each.route_id: each for each in report.routes}
+        self.reports.append(replace(report, routes=tuple(self.known[key] for key in sorted(self.known))))
         return web.json_response({})
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:

@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "event_types": (("node.*",), ("node.enrolled",), ("instance.*", "app.moved"), ("*",), ("node.*.*",)),
     "commit": ("aaaa", "aaaa1", "ffff"),
     "command_id": ("c-3", "c-"),
+    "request": ("c-3", "req-1", "main@aaaa1", "c-"),
     "actor": ("ADA", "ada@example.org", "node:", "%", "_"),
     "org_id": ("acme", "globex"),
     "source_id": ("main", "shop"),
@@ -40,6 +41,7 @@ CAUSES = (
     Cause("service_principal", "node:node-a", "", correlation_id="main@aaaa1", causation_id=1),
     Cause("system", "scheduler", "acme", "main", "aaaa1", "apps/site.yaml", 3, "main@aaaa1", 5),
     Cause("system", "controller", "acme", "main", path="apps_x/y"),
+    Cause("user", "ops", "", correlation_id="req-1"),
 )
 
 
@@ -76,6 +78,7 @@ async def test_what_sql_chooses_is_what_the_pure_filter_chooses(store: Store) ->
         (EventFilter(correlation_id="main@aaaa1"), "events_by_correlation"),
         (EventFilter(causation_id=5), "events_by_causation"),
         (EventFilter(command_id="c-3"), "commands_pkey"),
+        (EventFilter(request="req-1"), "events_by_correlation"),
         (EventFilter(event_types=("node.enrolled",)), "events_by_words"),
         (EventFilter(org_id="acme"), "events_by_words"),
         (EventFilter(source_id="main"), "events_by_words"),

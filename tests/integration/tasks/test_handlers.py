@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kit.errors import Refusal, Transient
-from kit.wire import EdgeReport, Enrolment, NodeReport, RouteReport, VolumeReport
+from kit.wire import EdgeReport, Enrolment, NodeReport, ReportTaken, RouteReport, VolumeReport
 from reconciler.core.commands import Conflict
 from reconciler.core.decide.instances import Known, decide_report
 from reconciler.core.events import Cause
@@ -97,7 +97,7 @@ async def test_reports_are_recorded_in_order_and_once(controller: Controller) ->
     reports = tuple(controller.told(row, status) for status in ("preparing", "booting", "ready"))
     batch = NodeReport("node-a", reports)
     answers = await asyncio.gather(*(controller.handlers.record_node_report(batch) for _ in range(4)))
-    assert answers == [3, 3, 3, 3]
+    assert answers == [ReportTaken(3)] * 4
     changes = await controller.events("instance.status_changed")
     assert [event.payload["status"] for event in changes] == ["preparing", "booting", "ready"]
 
@@ -141,7 +141,10 @@ async def test_a_poisoned_report_stops_only_itself(controller: Controller) -> No
             controller.told({**second, "epoch": 7}, "ready"),
         ),
     )
-    assert await controller.handlers.record_node_report(batch) == 4
+    taken = await controller.handlers.record_node_report(batch)
+    assert taken.counter == 4
+    assert [each.code for each in taken.refused] == ["epoch_stale"]
+    assert "of epoch 7, the instance is in epoch 1" in taken.refused[0].detail
     rows = await controller.rows("instances")
     assert rows[first["instance_id"]]["status"] == ""
     assert rows[second["instance_id"]]["reason_detail"] == "ab ?"

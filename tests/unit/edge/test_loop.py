@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from kit.backoff import Backoff
 from kit.clock import SystemClock
 from kit.codec import from_json
 from kit.errors import Refusal, Transient
-from kit.wire import Backend, EdgeReport, PlannedRoute, RoutePlan
+from kit.wire import Backend, EdgeReport, PlannedRoute, RoutePlan, RouteReport
 
 FAST = Backoff(0.01, 0.02)
 
@@ -47,6 +48,8 @@ class World:
         self.state = state
         self.disk = FakeDisk()
         self.reports: list[EdgeReport] = []
+        """Each with all that the controller knows by then: what is sent is what changed."""
+        self.known: dict[str, RouteReport] = {}
         self.post_failures = 0
         self.loop: Loop
 
@@ -54,7 +57,9 @@ class World:
         if self.post_failures:
             self.post_failures -= 1
             raise Transient("POST", "planted", code="controller_unreachable")
-        self.reports.append(from_json(EdgeReport, document))
+        report = from_json(EdgeReport, document)
+        self.known |= {each.route_id: each for each in report.routes}
+        self.reports.append(replace(report, routes=tuple(self.known[key] for key in sorted(self.known))))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Loop]:

@@ -16,7 +16,7 @@ import aiohttp
 from kit.clock import SystemClock
 from kit.errors import Refusal
 from kit.machine_names import CONTROLLER_HOST
-from kit.wire import EdgeReport, Enrolment, NodeReport
+from kit.wire import EdgeReport, Enrolment, NodeReport, ReportTaken
 from reconciler.certificates.authority import Authority
 from reconciler.core.acts import Act, Order
 from reconciler.core.decide.git.source_removal import Removal
@@ -153,8 +153,8 @@ async def serving(
     async def heartbeat(node_id: str) -> Any:
         return await world.handle("heartbeat", node_id)
 
-    async def node_report(document: NodeReport) -> int:
-        return int(await world.handle("node_report", document))
+    async def node_report(document: NodeReport) -> ReportTaken:
+        return ReportTaken(int(await world.handle("node_report", document)))
 
     async def edge_report(document: EdgeReport) -> Any:
         return await world.handle("edge_report", document)
