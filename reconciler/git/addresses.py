@@ -3,12 +3,15 @@
 A source's address, branch, name and path come from the operator's configuration and still are checked: they become
 arguments of a program. Transports: a local path, file://, https:// and ssh:// (or user@host:path). Never http://,
 git://, ext:: or anything else; never a password inside the address, nor a user in one of https (it may be a token),
-because addresses are recorded.
+because addresses are recorded. And no host's metadata service, however its address is written: link-local addresses
+name a machine's own surroundings, never a forge.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,6 +21,9 @@ _SOURCE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
 _SCP = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9][A-Za-z0-9.-]*):([A-Za-z0-9_~/.][^\x00-\x20\x7f]*)")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[?[0-9A-Fa-f:.]+\]?")
+_METADATA_HOSTS = frozenset(
+    {"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "fd00:ec2::254", "100.100.100.200"}
+)
 _ELSEWHERE = "put it into a token_file of the source, or into STATE/git/credentials"
 _PRINTABLE = re.compile(r"[\x21-\x7e\x80-\U0010ffff]{1,2048}")
 
@@ -29,8 +35,14 @@ def check_url(url: str) -> str:
     if "::" in url.partition("/")[0]:
         raise _refusal("remote helpers (name::address) are not allowed")
     if "://" not in url:
-        return url if _SCP.fullmatch(url) else str(Path(url).absolute())
-    parts = urlsplit(url)
+        found = _SCP.fullmatch(url)
+        if found and _is_surroundings(found[2]):
+            raise _refusal("the address is that of this machine's own surroundings, where no repository is")
+        return url if found else str(Path(url).absolute())
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _refusal("the address names no proper host") from None
     if parts.scheme not in ("file", "https", "ssh"):
         raise _refusal(f"the transport {parts.scheme}:// is not allowed")
     if parts.password is not None:
@@ -42,7 +54,20 @@ def check_url(url: str) -> str:
             raise _refusal("a file address has three slashes: file:///path")
     elif not _HOST.fullmatch(parts.hostname or "") or (parts.username or "a").startswith("-") or not _port_fits(parts):
         raise _refusal("the address names no proper host")
+    elif _is_surroundings(parts.hostname or ""):
+        raise _refusal("the address is that of this machine's own surroundings, where no repository is")
     return url
+
+
+def _is_surroundings(host: str) -> bool:
+    """Also as resolvers read it: 169.254.43518, 0xa9fea9fe, 2852039166."""
+    try:
+        packed = socket.inet_aton(host) if re.fullmatch(r"[0-9a-fxA-FX.]+", host) else None
+        address = ipaddress.IPv4Address(packed) if packed else ipaddress.ip_address(host)
+    except (OSError, ValueError):
+        return host.rstrip(".").lower() in _METADATA_HOSTS
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified or str(mapped) in _METADATA_HOSTS
 
 
 def is_scp(url: str) -> bool:

@@ -149,7 +149,7 @@ class Connection(web.RequestHandler):
         if not self._request_in_progress:
             super().close()
 
-    async def shutdown(self, timeout: float | None = 15.0) -> None:
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # as aiohttp has it
         """The request at work has its time, and the rest of its body is taken; then it is cancelled."""
         if self._request_in_progress:
             self._handler_waiter = self._loop.create_future()

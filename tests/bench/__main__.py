@@ -25,7 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def names() -> list[str]:
-    hidden = {"__main__", "http2_watch", "log_filling", "monorepo", "report", "rival_etcd", "rival_eventsourcing"}
+    hidden = {
+        "__main__",
+        "crowd_clients",
+        "http2_watch",
+        "log_filling",
+        "monorepo",
+        "report",
+        "rival_etcd",
+        "rival_eventsourcing",
+    }
     hidden |= {"stream_process", "stream_readers", "streaming"}
     return sorted(module.name for module in pkgutil.iter_modules(tests.bench.__path__) if module.name not in hidden)
 
