@@ -2,7 +2,8 @@
 
 The last line of defence: who logs takes care what he logs, and the text of somebody else's exception may still quote a
 header or an address. What is recognised is what trueup itself hands out or is given (tokens, webhook signatures, age
-keys, PEM keys), what follows an authorisation scheme, and the credentials in a URL. Names and numbers stay readable.
+keys, PEM keys), what follows an authorisation scheme or a word such as `password=`, and the credentials in a URL. Names
+and numbers stay readable. `reconciler.server.problems` asks here too: the reason of an error goes to a client.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ _PATTERNS = (
     (re.compile(r"\b(gh[opsur]_|github_pat_|glpat-|trueup_)[A-Za-z0-9_-]{8,}"), rf"\1{BLANK}"),
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*KEY-----|\Z)", re.DOTALL), BLANK),
     (re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://)[^\s/@'\"]{1,512}@", re.IGNORECASE), rf"\1{BLANK}@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s/@'\":]{0,256}:[^\s@'\"]{1,512}@"), rf"\1{BLANK}@"),
     (re.compile(r"(?i)\b(sha256=)[0-9a-f]{64}\b"), rf"\1{BLANK}"),
+    (
+        re.compile(
+            r"(?i)((?:authorization|cookie|credentials?|passwd|password|secret|token|(?:api|access|private)[_-]?key)"
+            r"['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|digest|negotiate|token)\s+)?[^\s'\"&,;{}<>]{8,}"
+        ),
+        rf"\1{BLANK}",
+    ),
     (
         re.compile(r"(?i)([?&](?:[a-z_-]*(?:token|secret|password|signature|key))=)[^\s&'\"]+"),
         rf"\1{BLANK}",

@@ -34,6 +34,7 @@ from reconciler.server.login import Login
 from reconciler.server.machines import Machines
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
+from reconciler.server.requests import only_known
 from reconciler.server.routes import route_table
 from reconciler.server.sources import Sources
 from reconciler.server.standing import Standing
@@ -71,7 +72,7 @@ def build_app(deps: Deps) -> web.Application:
     )
     for route in table:
         # add_route, not add_get: that would also open HEAD, which is not in the table.
-        made[app.router.add_route(route.method, route.path, route.handler)] = route
+        made[app.router.add_route(route.method, route.path, route.handler, expect_handler=only_known)] = route
     app[HUB], app[STREAMS], app[ROUTES], app[STANDING] = hub, streams, table, standing
     app[DRAINING] = draining
     app.on_response_prepare.append(add_headers)

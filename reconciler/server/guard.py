@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.typedefs import Middleware
 
 from kit import logs, request_ids
@@ -91,6 +91,8 @@ class Guard:
 
     async def _authorise(self, request: web.Request) -> Route:
         """The route that the caller may use. Sets the request's IDENTITY."""
+        if request.version < HttpVersion10:
+            raise Problem("malformed_request", "what was sent is not an HTTP/1.1 request")
         route = self._routes.get(request.match_info.route)
         if route is not None and route.open_to_all:
             self._count("unproven", _address(request))

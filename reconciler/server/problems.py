@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from kit.errors import Refusal, Transient, TrueupError
+from kit.redaction import redacted
 
 STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_argument": 400,
@@ -90,12 +91,13 @@ def problem_of(error: TrueupError) -> Problem:
 
 
 def problem_document(problem: Problem, request_id: str) -> dict[str, Any]:
-    """Every member is always there, so that a client needs no special case."""
+    """Every member is always there, so that a client needs no special case. A detail may quote what an error of
+    somebody else's quoted."""
     return {
         "type": f"urn:trueup:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": redacted(problem.detail),
         "code": problem.code,
         "fix": problem.fix,
         "retryable": problem.retry_after_s is not None,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from reconciler.core.moments import parse_time
 from reconciler.server.limits import Limits
@@ -17,12 +17,26 @@ EVENT_ID_MAX = (1 << 63) - 1
 TEXT_CHARS_MAX = 1024
 
 
+async def only_known(request: web.Request) -> None:
+    """Called before the guard for a request with an Expect header: whether its body is wanted is not known yet."""
+    if request.version != HttpVersion11 or request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+
+
+async def _say_go_on(request: web.Request) -> None:
+    """Who waits for leave to send a body gets it now that the body will be read, and nobody before."""
+    if "Expect" in request.headers and not request.content.is_eof() and not request.content.total_bytes:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
+
+
 async def read_body(request: web.Request, limits: Limits) -> bytes:
     """The raw body. 413 before reading when its length is announced, 408 when it drips."""
     if (request.content_length or 0) > limits.body_bytes_max:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.body_timeout_s):
+            await _say_go_on(request)
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(limits) from None
@@ -37,6 +51,7 @@ async def feed_body(request: web.Request, feed: Callable[[bytes], None], *, byte
         raise Problem("body_too_large", f"the body is larger than {bytes_max} bytes")
     try:
         async with asyncio.timeout(timeout_s):
+            await _say_go_on(request)
             async for chunk in request.content.iter_any():
                 left_bytes -= len(chunk)
                 if left_bytes < 0:

@@ -62,6 +62,11 @@ def test_a_field_with_a_telling_name_is_blank_however_deep() -> None:
         "ann@example.org committed 4f2a9c1",
         "WWW-Authenticate: Bearer realm=trueup",
         "http://[::1]:7340/v1/status?min_event_id=7",
+        "the secret acme/shop/prod/site/secret/tls has no value for KEY",
+        "token 01JABCDEFGH is revoked: it was lost",
+        "a valid bearer token is needed",
+        "secrets: [keys]",
+        "app prod/app/site is held back: site.yaml:3:1 no such field 'secret'",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
