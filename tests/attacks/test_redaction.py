@@ -70,7 +70,7 @@ async def put_everywhere(world: World, secret: str) -> str:
     await send("GET", f"/v1/status?token={word}&private_token={word}")
     await send("GET", "/v1/status", f"Bearer {OPS}", headers={"Cookie": f"session={secret}", "X-Api-Key": secret})
     host = world.url.removeprefix("http://")
-    raw = f"GET http://ann:{secret}@{host}/v1/nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    raw = f"GET http://ann:{word}@{host}/v1/nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     back.append((await said(world, raw.encode())).decode("latin1"))
     broken = f"GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization\x00: Bearer {secret}\r\n\r\n"
     back.append((await said(world, broken.encode())).decode("latin1"))

@@ -18,7 +18,8 @@ caught is an error. Written by `python -m tests.planted --write` from `tests/pla
 The promises: L1 durable, L2 dense and in the order of commit, L3 one effect per command, L4 all of a command or none at
 the expected version, L5 tamper-evident, L6 no secret anywhere; P1 a rebuild equals what grew, P2 rows and checkpoint
 together, P3 read your writes, P4 never back in time, P5 old events for ever, P6 a rebuild stops no reader. Their tests
-carry the name: `pytest -k L3`. place: a secret opens where it belongs, and nowhere else.
+carry the name: `pytest -k L3`. place: a secret opens where it belongs, and nowhere else. reports, request ids, stops,
+attacks, redaction: `docs/LIMITS.md`.
 
 | promise | bug | where | the line | becomes | the test that fails |
 |---|---|---|---|---|---|
