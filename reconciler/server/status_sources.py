@@ -48,7 +48,9 @@ class Followed:
         return self.notes_troubles.get(source_id) or self._told_by(f"notes/{source_id}")
 
     def _told_by(self, *loops: str) -> str:
-        told = [f"{each.trouble} (at {each.holder})" for each in self.leases if each.lease in loops and each.trouble]
+        """Of a controller that is gone, and had no time to release its lease, only what it held is left."""
+        held = [each for each in self.leases if each.lease in loops and each.held]
+        told = [f"{each.trouble} (at {each.holder})" for each in held if each.trouble]
         return told[-1] if told else ""
 
 

@@ -93,9 +93,14 @@ class Crowd:
         self._wanted.append((again_s, address, kind))
 
 
+def until_the_input_ends(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
 def main(port: int, count: int, addresses: list[str]) -> None:
     crowd, over = Crowd(port, count, addresses), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    threading.Thread(target=until_the_input_ends, args=(over,), daemon=True).start()
     said_s = dripped_s = time.monotonic()
     while not over.is_set():
         now_s = time.monotonic()

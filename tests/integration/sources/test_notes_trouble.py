@@ -33,5 +33,7 @@ def test_a_controller_that_pushes_none_tells_what_the_other_says() -> None:
     lease = SimpleNamespace(lease="notes/shop", holder="two", held=True, trouble="push refs/notes/trueup: no")
     assert Followed(leases=(lease,)).notes_trouble("shop") == "push refs/notes/trueup: no (at two)"
     assert Followed(leases=(lease,)).notes_trouble("blog") == ""
+    gone = SimpleNamespace(**{**vars(lease), "held": False})
+    assert Followed(leases=(gone,)).notes_trouble("shop") == "", "who is gone says nothing any more"
     here = Followed(leases=(lease,), notes_troubles={"shop": "the disk is full"})
     assert here.notes_trouble("shop") == "the disk is full"
