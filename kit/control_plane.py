@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from kit import logs, request_ids
 from kit.errors import Refusal, Transient, TrueupError
@@ -98,6 +99,8 @@ class ControlPlane:
             ) as answer:
                 await _raise_for_problem(attempted, answer)
                 yield _documents(attempted, answer.content)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _unreachable(attempted, self._base_url, request_id, error) from error
         except TimeoutError as error:
             why = f"nothing came for {idle_timeout_s:g} s (request {request_id})"
             raise Transient(attempted, why, code="stream_silent") from error
@@ -129,7 +132,7 @@ class ControlPlane:
                 body = await answer.content.read(-1)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(attempted, self._base_url, request_id, error) from error
-        return json.loads(body) if body else None
+        return _parsed(attempted, body) if body else None
 
     def _security(self) -> dict[str, Any]:
         """Asked for each request: a renewed certificate is another context, and so another connection."""
@@ -158,10 +161,27 @@ def _given(query: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _documents(attempted: str, content: aiohttp.StreamReader) -> AsyncIterator[Any]:
-    while line := await content.readline():
+    while line := await _line(attempted, content):
         if not line.endswith(b"\n"):
             raise Transient(attempted, "the connection ended inside a line", code="stream_cut")
-        yield json.loads(line)
+        yield _parsed(attempted, line)
+
+
+async def _line(attempted: str, content: aiohttp.StreamReader) -> bytes:
+    try:
+        return await content.readline()
+    except LineTooLong as error:
+        why = f"a line is longer than {2 * LINE_BYTES_MAX} bytes"
+        raise Transient(attempted, why, code="answer_garbled") from error
+
+
+def _parsed(attempted: str, text: bytes) -> Any:
+    """What is no JSON comes from somebody else: a proxy that asks for a log-in answers 200 too."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        why = f"what was answered is no JSON: {text[:80]!r}"
+        raise Transient(attempted, why, fix="look what stands in between", code="answer_garbled") from error
 
 
 async def _raise_for_problem(attempted: str, answer: aiohttp.ClientResponse) -> None:

@@ -17,6 +17,7 @@ from kit.control_plane import ControlPlane
 from kit.errors import Refusal, Transient
 from kit.follow import follow_plan
 from kit.plan_delta import PLAN_BASE
+from kit.stream_course import Pace
 from reconciler.server.sent_plans import SentPlans
 
 DEADLINE_S = 10.0
@@ -118,7 +119,7 @@ class Follower:
                 self._take,
                 self.stop,
                 backoff=Backoff(0.01, 0.05),
-                timeouts_s=(0.3, 5.0),
+                pace=Pace(hello_s=0.3, idle_s=5.0, reconnect_s=0.05, backoff=Backoff(0.01, 0.05)),
             )
         )
         return self
