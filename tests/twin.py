@@ -104,9 +104,13 @@ class MemoryViews:
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
+        self.held_at: int | None = None
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The log has become another one."""
         self._rows: dict[str, dict[str, Doc]] = {name: {} for name in PROJECTIONS}
         self._applied = 0
-        self.held_at: int | None = None
 
     async def get(self, view: str, key: str) -> Doc | None:
         return self._now()[view].get(key)

@@ -1,9 +1,7 @@
 """`trueup events`: reads the log, or follows it.
 
 Without --after it shows the newest events that match, with it the first ones behind that event; either way page after
-page until --limit. With --follow it goes on for ever: through restarts of the controller, from the last cursor, without
-a gap and without showing an event twice. The stream carries everything; the filters of GET /v1/events are applied to
-it here, by `reconciler.core.event_filter`.
+page until --limit. With --follow it goes on for ever (`events_follow`).
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from kit.errors import Refusal
 from reconciler.cli.client import add_connection_options, connect
-from reconciler.cli.following import lines
 from reconciler.cli.output import Page, clean, print_entry, print_json, print_json_line, print_page
 
 if TYPE_CHECKING:
@@ -70,6 +68,10 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("events", help="read the log, or follow it", description=DESCRIPTION)
     add_connection_options(parser)
     parser.add_argument("--follow", "-f", action="store_true", help="go on with new events as they come")
+    parser.add_argument(
+        "--cursor-file", type=Path, metavar="FILE",
+        help="with --follow, for scripts: JSON lines; FILE keeps how far they go, and the next run goes on from there",
+    )  # fmt: skip
     parser.add_argument("--after", type=int, metavar="EVENT_ID", help="from behind this event; else the newest")
     parser.add_argument("--before", type=int, metavar="EVENT_ID", help="only older ones than this event")
     parser.add_argument("--since", default="", metavar="TIME", help="at or after this time")
@@ -85,24 +87,18 @@ def run(args: argparse.Namespace) -> int:
         raise Refusal("read events", f"--limit {args.limit} is not from 0 to {LIMIT_MAX}", code="usage")
     if args.follow and (args.before is not None or args.until):
         raise Refusal("follow events", "what comes is behind --before and --until", fix="leave them out", code="usage")
-    asyncio.run(_run(args))
+    if args.cursor_file is not None and not args.follow:
+        raise Refusal("read events", "--cursor-file is where --follow goes on", fix="give --follow", code="usage")
+    from reconciler.cli.events_follow import follow
+
+    asyncio.run(follow(args) if args.follow else _read(args))
     return 0
 
 
-async def _run(args: argparse.Namespace) -> None:
-    query, only = filters_of(args), wanted(args)
+async def _read(args: argparse.Namespace) -> None:
+    wanted(args)  # refuses what cannot be
     async with connect(args) as control_plane:
-        old = await _old_events(control_plane, args, query)
-        if not args.follow:
-            _print_all(args, old)
-            return
-        for event in old["events"]:
-            _print_one(args, event)
-        from reconciler.core.event_filter import matches
-
-        async for line in lines(control_plane, f"{old['log_id']}.{old['last_event_id']}"):
-            if line["type"] == "change" and matches(event_of(line["event"]), only):
-                _print_one(args, line["event"])
+        _print_all(args, await old_events(control_plane, args, filters_of(args)))
 
 
 def filters_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -144,7 +140,7 @@ def _time(args: argparse.Namespace, name: str) -> str:
     return time
 
 
-async def _old_events(control_plane: ControlPlane, args: argparse.Namespace, query: Doc) -> dict[str, Any]:
+async def old_events(control_plane: ControlPlane, args: argparse.Namespace, query: Doc) -> dict[str, Any]:
     """The newest `limit` that match, or the first `limit` behind --after; page by page. `last_event_id` is where one
     goes on without a gap and without seeing anything twice."""
     newest = args.after is None
@@ -185,7 +181,7 @@ def _print_all(args: argparse.Namespace, document: Doc) -> None:
         return
     if sys.stdout.isatty():
         for event in document["events"]:
-            _print_one(args, event)
+            print_one(args, event)
         return
     page = Page()
     page.add("", [], COLUMNS, map(row, document["events"]))
@@ -198,7 +194,7 @@ def _nothing(document: Doc) -> Page:
     return page
 
 
-def _print_one(args: argparse.Namespace, event: Doc) -> None:
+def print_one(args: argparse.Namespace, event: Doc) -> None:
     if args.output == "json":
         print_json_line(event)
     elif sys.stdout.isatty():

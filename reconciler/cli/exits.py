@@ -23,7 +23,9 @@ _EXIT_OF_CODE = {
     **dict.fromkeys(("usage", "settings_invalid", "invalid_argument", "ambiguous", "document_invalid"), USAGE),
     **dict.fromkeys(("unauthorized", "token_expired", "forbidden", "key_exposed", "node_mismatch"), AUTH),
     **dict.fromkeys(("not_found", "node_unknown", "secret_not_found"), MISSING),
-    **dict.fromkeys(("conflict", "version_conflict", "command_id_conflict", "cursor_invalid"), CONFLICT),
+    **dict.fromkeys(
+        ("conflict", "version_conflict", "command_id_conflict", "cursor_invalid", "cursor_file_damaged"), CONFLICT
+    ),
     "idempotency_key_reuse": CONFLICT,
     "internal": INTERNAL,
 }

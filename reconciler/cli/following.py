@@ -1,39 +1,41 @@
 """The change stream for commands that follow it: `trueup events --follow`, `trueup log --follow`.
 
-It goes on through restarts of the controller and of the connection, from the last cursor, without a gap and without a
-change twice; the waits in between grow, and the first one is told.
+`kit.follow_changes` does the work: through restarts of the controller and of the connection, without a gap and without
+a change twice. Here is what a command adds: it says when it waits, and it ends when the log has become another one,
+because what it has shown is of the old one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from kit.backoff import Backoff
-from kit.errors import Transient
+from kit.errors import Refusal, TrueupError
 from reconciler.cli.output import clean
 
 if TYPE_CHECKING:
     from kit.control_plane import ControlPlane
+    from kit.cursors import CursorStore
+    from kit.follow_changes import OnChanges
 
-IDLE_TIMEOUT_S = 45.0
+
+async def follow(
+    control_plane: ControlPlane, query: Mapping[str, str], on_changes: OnChanges, store: CursorStore, *, anew: str
+) -> None:
+    """For ever, from the cursor that the store has. `anew`: how to begin again, for the message."""
+    from kit.follow_changes import follow_changes
+
+    try:
+        await follow_changes(control_plane, query, None, on_changes, store, asyncio.Event(), on_break=_say)
+    except Refusal as error:
+        if error.code != "cursor_invalid":
+            raise
+        raise Refusal("go on following", error.why, fix=anew, code=error.code) from error
 
 
-async def lines(control_plane: ControlPlane, cursor: str) -> AsyncIterator[Mapping[str, Any]]:
-    """Each line of GET /v1/stream behind the cursor LOGID.N, for ever. `Refusal` when the cursor is of another log."""
-    backoff, failures, rng = Backoff(0.2, 10.0), 0, random.Random()  # noqa: S311  # jitter
-    while True:
-        try:
-            async with control_plane.lines("/v1/stream", idle_timeout_s=IDLE_TIMEOUT_S, cursor=cursor) as stream:
-                async for line in stream:
-                    failures = 0
-                    yield line
-                    cursor = line.get("cursor", cursor)
-        except Transient as error:
-            failures += 1
-            if failures == 1:
-                sys.stderr.write(f"waiting: {clean(error.why)}\n")
-        await asyncio.sleep(backoff.delay_s(max(failures, 1), rng))
+def _say(error: TrueupError, failures: int) -> None:
+    """Once for as long as nothing comes."""
+    if failures == 1:
+        sys.stderr.write(f"waiting: {clean(error.why)}\n")

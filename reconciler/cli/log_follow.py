@@ -15,46 +15,51 @@ from urllib.parse import urlencode
 
 from kit.backoff import Backoff
 from kit.errors import Refusal, Transient
-from reconciler.cli.following import lines
+from reconciler.cli import following
 
 if TYPE_CHECKING:
     from kit.control_plane import ControlPlane
+    from kit.stream_batches import Changes
 
 Doc = Mapping[str, Any]
 STEPS = ("revision.validated", "revision.planned")
 """They pass, and are told with what follows."""
-WAITING_MAX = 200
-"""Commits of which something was told; then they are asked about, whatever else is on its way."""
+SHOWN_MAX = 200
+"""Commits of which it is remembered how much of them was shown."""
 
 
 async def follow(control_plane: ControlPlane, page: Doc, after: int, path: str, show: Callable[[Doc], None]) -> None:
     """For ever. `page`: of GET /v1/log, for its source and its log. `after`: the event to go on from. `path`: only
     commits that changed it. `show`: is given each entry."""
-    waiting: dict[str, int] = {}
+    from kit.cursors import CursorInMemory
+
     shown: dict[str, int] = {}
-    async for line in lines(control_plane, f"{page['log_id']}.{after}"):
-        if line["type"] == "change":
-            _note(waiting, line["event"], page["source"])
-        if waiting and (line["type"] != "change" or len(waiting) >= WAITING_MAX):
-            for commit, event_id in waiting.items():
-                if shown.get(commit, 0) >= event_id:
-                    continue  # it was there already when the commit was asked about for an earlier event
-                if entry := await _entry(control_plane, page["source"], commit, event_id, path):
-                    show(entry)
-                    shown[commit] = max((each["event_id"] for each in entry["events"]), default=0)
-            waiting.clear()
-            while len(shown) > WAITING_MAX:
-                shown.pop(next(iter(shown)))
+
+    async def on_changes(changes: Changes) -> None:
+        told: dict[str, int] = {}
+        for event in changes.events:
+            _note(told, event, page["source"])
+        for commit, event_id in told.items():
+            if shown.get(commit, 0) >= event_id:
+                continue  # it was there already when the commit was asked about for an earlier event
+            if entry := await _entry(control_plane, page["source"], commit, event_id, path):
+                show(entry)
+                shown[commit] = max((each["event_id"] for each in entry["events"]), default=0)
+        while len(shown) > SHOWN_MAX:
+            shown.pop(next(iter(shown)))
+
+    store = CursorInMemory(f"{page['log_id']}.{after}")
+    await following.follow(control_plane, {}, on_changes, store, anew="start again, without --after")
 
 
-def _note(waiting: dict[str, int], event: Doc, source_id: str) -> None:
+def _note(told: dict[str, int], event: Doc, source_id: str) -> None:
     """The newest event of each commit, in the order in which they were told."""
     if event["aggregate_type"] != "revision" or event["event_type"] in STEPS:
         return
     if event["payload"]["source_id"] == source_id:
         commit = event["payload"]["commit"]
-        waiting.pop(commit, None)
-        waiting[commit] = event["event_id"]
+        told.pop(commit, None)
+        told[commit] = event["event_id"]
 
 
 async def _entry(control_plane: ControlPlane, source_id: str, commit: str, event_id: int, path: str) -> Doc | None:

@@ -94,8 +94,9 @@ def test_removals_keep_their_place_among_the_changes() -> None:
 def test_a_snapshot_is_what_comes_before_the_first_bookmark() -> None:
     row = {"type": "row", "view": "nodes", "key": "node-a", "doc": {"node_id": "node-a"}}
     plan = {"type": "plan", "log_id": "log", "generation": 7}
+    later: dict[str, Any] = {"type": "of a later version"}
     batching = Batching(wants_snapshot=True)
-    lines = [HELLO, plan, row, {"type": "of a later version"}, bookmark(7), change(8, "c"), bookmark(8)]
+    lines = [HELLO, plan, row, later, bookmark(7), change(8, "c"), bookmark(8)]
     assert taken(lines, batching) == [Snapshot("log.7", (row,), plan), Changes("log.8", (change(8, "c"),))]
 
 
