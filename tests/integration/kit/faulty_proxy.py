@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>\n"
 _REQUEST = re.compile(rb"GET (\S+) HTTP/1.1\r\n")
 
 Kind = Literal["pass", "buffer", "cut", "reset", "half_open", "delay", "bad_gateway", "log_in_page"]

@@ -45,7 +45,7 @@ async def test_a_killed_consumer_repeats_and_never_skips(store: Store, tmp_path:
         command = ["-m", "tests.integration.kit.killed_consumer", world.url, OPS, str(tmp_path), str(seed)]
         consumer = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(25):
                 await write(store, random.Random(seed), done)
                 assert await consumer.wait() == 0
         finally:

@@ -16,9 +16,9 @@ BUGS = (
     Bug(
         "plans",
         "a stream that says nothing is waited for",
-        "kit/follow.py",
-        '(broke is not None and broke.code == "stream_silent")',
-        "False",
+        "kit/stream_course.py",
+        "BARREN_MAX if _silent(outcome) else self._barren + 1",
+        "self._barren + 1",
         "tests/integration/kit/test_follow.py::test_a_stream_that_says_nothing_is_left_for_the_long_poll_at_once",
     ),
     Bug(
