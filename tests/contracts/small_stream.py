@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 BOOKMARK_EVERY_S = 0.1
+_CURSOR = re.compile(r"[a-z0-9-]+\.\d+")
 
 
 @dataclass
@@ -49,8 +51,8 @@ class SmallController:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         cursor, snapshot = request.query.get("cursor", ""), request.query.get("snapshot") == "1"
-        if cursor and snapshot:
-            return _problem(400, "invalid_argument")
+        if cursor and (snapshot or not _CURSOR.fullmatch(cursor)):
+            return _problem(400, "invalid_argument", detail=f"cursor {cursor!r} is not LOGID.NUMBER, or not alone")
         log_id, _, number = (cursor or self._cursor(len(self.events))).rpartition(".")
         if log_id != self.log_id or int(number) > len(self.events):
             return _problem(410, "cursor_invalid", cursor=self._cursor(len(self.events)))
@@ -107,5 +109,5 @@ def _line(**fields: Any) -> bytes:
 
 
 def _problem(status: int, code: str, **more: str) -> web.Response:
-    document = {"code": code, "detail": code, **more}
+    document = {"code": code, "detail": code, "status": status, "retryable": False, **more}
     return web.json_response(document, status=status, content_type="application/problem+json")
