@@ -26,7 +26,7 @@ def bookmark(number: int) -> dict[str, Any]:
     return {"type": "bookmark", "cursor": f"log.{number}"}
 
 
-HELLO = {"type": "hello", "log_id": "log", "cursor": "log.7"}
+HELLO: dict[str, Any] = {"type": "hello", "log_id": "log", "cursor": "log.7"}
 
 
 def taken(lines: list[dict[str, Any]], batching: Batching | None = None) -> list[Batch]:
