@@ -20,7 +20,7 @@ from tests.unit.server.readers import some_event
 from tests.unit.server.world import token_of, until
 
 QUICK = Pace(
-    hello_s=0.4, idle_s=0.8, long_poll_s=0.4, polling_s=0.6, reconnect_s=0.05, backoff=Backoff(0.01, 0.1, jitter=1.0)
+    hello_s=0.8, idle_s=1.2, long_poll_s=0.4, polling_s=0.6, reconnect_s=0.05, backoff=Backoff(0.01, 0.1, jitter=1.0)
 )
 OPS = token_of("operator", "ops")
 
