@@ -7,6 +7,7 @@ this list. Choose lines that carry the promise, and of those the ones that chang
 from __future__ import annotations
 
 from tests.planted.bugs import (
+    client,
     fleet,
     hardening,
     identity,
@@ -31,6 +32,7 @@ BUGS: tuple[Bug, ...] = (
     *fleet.BUGS,
     *secrets.BUGS,
     *streams.BUGS,
+    *client.BUGS,
     *identity.BUGS,
     *hardening.BUGS,
 )
