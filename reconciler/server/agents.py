@@ -30,11 +30,11 @@ _log = logs.get("agents")
 
 
 class Agents:
-    def __init__(self, deps: Deps, pulse: Pulse) -> None:
+    def __init__(self, deps: Deps, pulse: Pulse, plans: PlanSource, sent_plans: SentPlans) -> None:
         self._deps = deps
         self._pulse = pulse
-        self._plans = PlanSource(deps.views, deps.limits.view_wait_s)
-        self._sent_plans = SentPlans()
+        self._plans = plans
+        self._sent_plans = sent_plans
 
     async def enrol(self, request: web.Request) -> web.Response:
         enrolment = await self._document(request, Enrolment, request.match_info["node"])
