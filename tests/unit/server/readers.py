@@ -76,6 +76,8 @@ class Reader:
     log_id: str
     position: int = 0
     query: Mapping[str, str] = field(default_factory=dict)
+    choose_url: Callable[[], str] | None = None
+    """Before each connection, when there are several servers."""
     seen: list[int] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
     connections: int = 0
@@ -94,10 +96,11 @@ class Reader:
         """Reads until `lines_max` lines have come, or it is `finished`, or the server ends it; then drops the
         connection. A long poll is read to its end."""
         self.connections += 1
+        url = self.choose_url() if self.choose_url else self.url
         query = {**self.query, "cursor": f"{self.log_id}.{self.position}", **({"wait": wait} if wait else {})}
         headers = {"Authorization": f"Bearer {self.token}"}
         start, here = self.position, list[int]()
-        async with session.get(f"{self.url}/v1/stream", params=query, headers=headers) as answer:
+        async with session.get(f"{url}/v1/stream", params=query, headers=headers) as answer:
             assert answer.status == 200, await answer.text()
             first = True
             async for raw in answer.content:
@@ -179,7 +182,7 @@ def some_event(rng: random.Random, number: int) -> NewEvent:
             return new_event("instance.desired_state_changed", **told, reason="x" * rng.randrange(300))
 
 
-async def write(world: World, rng: random.Random, commands: int) -> int:
+async def write(log: Any, rng: random.Random, commands: int) -> int:
     """Commands of many sizes, in batches. Returns the last event_id."""
     number = 0
     for index in range(commands):
@@ -188,10 +191,10 @@ async def write(world: World, rng: random.Random, commands: int) -> int:
             size = rng.choice([1, 1, 2, 3, 7, 30])
             events = [some_event(rng, number := number + 1) for _ in range(size)]
             batch.append(command(f"c-{index}-{part}", *events, cause=replace(SYSTEM, org_id=rng.choice("oq"))))
-        await world.log.append(batch)
+        await log.append(batch)
         if rng.random() < 0.5:
             await asyncio.sleep(rng.random() * 0.01)
-    return int((await world.log.head()).last_event_id)
+    return int((await log.head()).last_event_id)
 
 
 def some_readers() -> list[tuple[str, dict[str, str], Tells]]:
@@ -223,7 +226,7 @@ async def random_readers_and_a_writer(world: World, seed: int, *, commands: int)
     who = some_readers()
     log_id = (await world.log.head()).log_id
     readers = [(Reader(world.url, token, log_id, query=query), tells) for token, query, tells in who]
-    writing = asyncio.create_task(write(world, random.Random(seed), commands))
+    writing = asyncio.create_task(write(world.log, random.Random(seed), commands))
 
     def finished(reader: Reader) -> bool:
         return writing.done() and reader.position == writing.result()

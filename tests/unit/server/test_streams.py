@@ -10,7 +10,7 @@ import pytest
 
 from kit.wire import InstanceReport
 from reconciler.core.events import NewEvent
-from reconciler.server.limits import Limits
+from reconciler.server.limits import Limits, Rate
 from tests.twin import append
 from tests.unit.server.readers import Reader, random_readers_and_a_writer, sees_all, sees_edge, sees_node
 from tests.unit.server.world import DEADLINE_S, World, heard, long_event, serving, token_of, until
@@ -23,6 +23,7 @@ SMALL = Limits(
     bookmark_every_s=0.05,
     stream_stall_s=5.0,
     streams_per_identity_max=16,
+    stream_rate=Rate(10_000, 10_000),
 )
 """Everything is small, so that a few hundred events cross every boundary: page, chunk, ring."""
 
