@@ -16,13 +16,16 @@ from reconciler.server.stream_writer import StreamWriter
 class StreamConnection:
     """Every method raises `TimeoutError` when the reader takes nothing, `ConnectionError` when it has left."""
 
-    def __init__(self, hub: Hub, key: str, following: Following, writer: StreamWriter, limits: Limits) -> None:
+    def __init__(
+        self, hub: Hub, key: str, following: Following, writer: StreamWriter, limits: Limits, rng: random.Random
+    ) -> None:
+        """`rng`: one for all of them, each would be 2.5 KB."""
         self._hub = hub
         self._following = following
         self._writer = writer
         self._limits = limits
         self._seat = Seat(key, writer.transport, chunked=writer.chunked)
-        self._rng = random.Random()  # noqa: S311  # jitter
+        self._rng = rng
 
     @property
     def position(self) -> int:

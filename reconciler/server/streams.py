@@ -15,6 +15,7 @@ What a reader sees is one filter key (`reconciler.server.stream_query`).
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
@@ -55,6 +56,7 @@ class Streams:
         self._limits = limits
         self._open: Counter[Identity] = Counter()
         self._slow = SlowReaders(clock)
+        self._rng = random.Random()  # noqa: S311  # jitter
 
     @property
     def open_count(self) -> int:
@@ -77,7 +79,7 @@ class Streams:
 
     async def _stream(self, request: web.Request, identity: Identity, key: str, position: int) -> web.StreamResponse:
         writer, following = StreamWriter(request, self._limits), self._following(identity, key, position)
-        connection = StreamConnection(self._hub, key, following, writer, self._limits)
+        connection = StreamConnection(self._hub, key, following, writer, self._limits, self._rng)
         async with self._served(identity, following, writer):
             await connection.begin()
             await connection.follow()
@@ -92,7 +94,7 @@ class Streams:
                 raise Problem("unavailable", "the log is just becoming another one", fix="come back in a moment")
             writer = StreamWriter(request, self._limits)
             following = self._following(identity, wanted.key, shown.event_id)
-            connection = StreamConnection(self._hub, wanted.key, following, writer, self._limits)
+            connection = StreamConnection(self._hub, wanted.key, following, writer, self._limits, self._rng)
             async with self._served(identity, following, writer):
                 await connection.begin()
                 await connection.show(shown)
