@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from reconciler.core.events import Event
-from reconciler.core.filters import keys
+from reconciler.core.filters import told
 
 _TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)?(\.\*)?")
 WILDCARD = ".*"
@@ -33,7 +33,7 @@ class EventFilter:
     path: str = ""  # a file, or a folder with all below it
     correlation_id: str = ""  # SOURCE@COMMIT, or a request: what followed from it
     causation_id: int = 0  # what answered that event
-    reader: str = ""  # a key of `reconciler.core.filters`: what a node or an edge may see
+    reader: str = ""  # a key of `reconciler.core.filters`: what that reader of the stream is told
     newest: bool = False
     """Of the events that match, the last `limit` instead of the first; ascending all the same."""
 
@@ -65,7 +65,7 @@ def matches(event: Event, only: EventFilter) -> bool:
         and (not only.path or cause.path == only.path or cause.path.startswith(f"{only.path}/"))
         and (not only.correlation_id or cause.correlation_id == only.correlation_id)
         and (not only.causation_id or cause.causation_id == only.causation_id)
-        and (not only.reader or only.reader in keys(event))
+        and (not only.reader or bool(told(event, only.reader)))
     )
 
 

@@ -16,7 +16,12 @@ NEWEST: Mapping[str, int] = {
     "environment.created": 2,
     "environment.updated": 2,
     "instance.allocated": 2,
+    "instance.desired_state_changed": 2,
+    "instance.status_changed": 2,
     "revision.applied": 2,
+    "source.registered": 2,
+    "volume.placed": 2,
+    "volume.updated": 2,
 }
 """Of the event types whose payload has changed since version 1."""
 
@@ -45,7 +50,8 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """`payload` repeats the aggregate's own id under TYPE_id, and node_id wherever a node has to hear of it."""
+    """`payload` repeats the aggregate's own id under TYPE_id, and node_id wherever a node has to hear of it. Whoever
+    has to hear that something is not theirs any more is named too (`reconciler.core.filters`)."""
 
     aggregate_type: str
     aggregate_id: str

@@ -120,6 +120,16 @@ def allow(identity: Identity, verb: Verb, thing: Thing) -> bool:
             return False
 
 
+def asked_place(scope: Scope, org: str, project: str) -> tuple[str, str]:
+    """What somebody asks for who names `org` and `project`, or leaves them out ("") and means all that `scope` reaches.
+    Whether the scope reaches it is for `allow` to say."""
+    return org or _bound(scope.org), project or _bound(scope.project)
+
+
+def _bound(name: str) -> str:
+    return "" if name == ALL else name
+
+
 def _in_scope(scope: Scope, verb: Verb, thing: Thing) -> bool:
     """To follow the fleet's changes is to read it."""
     wanted: Verb = "read" if verb == "follow" else verb

@@ -65,6 +65,24 @@ def _machine_for_nothing(payload: Payload) -> Payload:
     return {**payload, "overhead_bytes": 0}
 
 
+def _of_an_unnamed_app(payload: Payload) -> Payload:
+    """Before version 2 only instance.allocated said of which app an instance is."""
+    return {**payload, "app": ""}
+
+
+def _placed_first(payload: Payload) -> Payload:
+    """Before version 2 nothing that had a home got another."""
+    return {**payload, "previous_node_id": ""}
+
+
+def _of_an_unnamed_home(payload: Payload) -> Payload:
+    return {**payload, "node_id": ""}
+
+
+def _bound_first(payload: Payload) -> Payload:
+    return {**payload, "previous_org": ""}
+
+
 def _whole_revision(payload: Payload) -> Payload:
     """Before version 2 a commit was applied whole or not at all, and nobody wrote down who had signed it."""
     return {**payload, "held": [], "released": [], "signers": [], "signers_omitted": 0}
@@ -77,7 +95,12 @@ UPCASTS = Upcasts(
         ("environment.created", 1): _environment_without_quota,
         ("environment.updated", 1): _environment_without_quota,
         ("instance.allocated", 1): _machine_for_nothing,
+        ("instance.desired_state_changed", 1): _of_an_unnamed_app,
+        ("instance.status_changed", 1): _of_an_unnamed_app,
         ("revision.applied", 1): _whole_revision,
+        ("source.registered", 1): _bound_first,
+        ("volume.placed", 1): _placed_first,
+        ("volume.updated", 1): _of_an_unnamed_home,
     }
 )
 """Of this version of trueup."""

@@ -33,11 +33,11 @@ _log = logs.get("agents")
 
 
 class Agents:
-    def __init__(self, deps: Deps, pulse: Pulse) -> None:
+    def __init__(self, deps: Deps, pulse: Pulse, plans: PlanSource, sent_plans: SentPlans) -> None:
         self._deps = deps
         self._pulse = pulse
-        self._plans = PlanSource(deps.views, deps.limits.view_wait_s)
-        self._sent_plans = SentPlans()
+        self._plans = plans
+        self._sent_plans = sent_plans
         self._entries = Buckets(deps.limits.report_entries_rate, deps.limits.rate_callers_max)
 
     async def enrol(self, request: web.Request) -> web.Response:

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from kit import logs
-from reconciler.core.filters import keys
 from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
@@ -32,10 +31,13 @@ from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
 from reconciler.server.login import Login
 from reconciler.server.machines import Machines
+from reconciler.server.plan_source import PlanSource
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
 from reconciler.server.requests import only_known
 from reconciler.server.routes import route_table
+from reconciler.server.sent_plans import SentPlans
+from reconciler.server.snapshots import Snapshots
 from reconciler.server.sources import Sources
 from reconciler.server.standing import Standing
 from reconciler.server.streams import Streams
@@ -50,8 +52,10 @@ _log = logs.get("http")
 
 def build_app(deps: Deps) -> web.Application:
     """Everything of docs/DATA.md, "HTTP". Nothing runs before the application is started."""
-    hub = Hub(deps.log, keys, deps.clock, deps.limits)
-    streams = Streams(hub, deps.log, deps.clock, deps.limits)
+    hub = Hub(deps.log, deps.clock, deps.limits)
+    plans, sent_plans = PlanSource(deps.views, deps.limits.view_wait_s), SentPlans()
+    snapshots = Snapshots(deps.views, plans, sent_plans, deps.limits)
+    streams = Streams(hub, deps.log, snapshots, deps.clock, deps.limits)
 
     async def stream(request: web.Request) -> web.StreamResponse:
         return await streams.serve(request, request[IDENTITY])
@@ -59,7 +63,8 @@ def build_app(deps: Deps) -> web.Application:
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
     sources = Sources(deps)
     draining = Draining()
-    reads, agents = Reads(deps, hub, pulse, sources.counts, draining), Agents(deps, pulse)
+    reads = Reads(deps, hub, pulse, sources.counts, draining, streams.document)
+    agents = Agents(deps, pulse, plans, sent_plans)
     standing = Standing(deps.views, deps.token_key, deps.clock, deps.authority.domain if deps.authority else "")
     machines, tokens = Machines(deps, standing), AccessTokens(deps, standing)
     description = Description()

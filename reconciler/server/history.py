@@ -23,6 +23,8 @@ from reconciler.server.deps import Deps
 from reconciler.server.moments import event_at, last_at_or_before
 from reconciler.server.problems import Problem
 from reconciler.server.requests import query_int, query_text, query_time, query_words
+from reconciler.server.stream_query import reader_key
+from reconciler.server.table import IDENTITY
 
 STATE_ROWS_MAX = 20_000
 """Of each view; a row is about 1 KB."""
@@ -158,5 +160,6 @@ def event_filter(request: web.Request) -> EventFilter:
         actor=query_text(request, "actor"),
         causation_id=query_int(request, "causation_id", 0),
         newest=newest == "true",
+        reader=reader_key(request[IDENTITY], request.query),
         **{name: query_text(request, name) for name in _TEXTS},
     )

@@ -13,30 +13,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 
 from kit import logs
 from kit.backoff import Backoff
 from kit.clock import Clock
 from kit.errors import Transient
+from reconciler.core.events import Event
+from reconciler.core.filters import ALL, told
 from reconciler.ports import EventLog
 from reconciler.server.fan import Fan
 from reconciler.server.limits import Limits
 from reconciler.server.log_reading import LogReading
-from reconciler.server.ring import ALL, Keys, Ring, Slice, bookmark_line, change_line
+from reconciler.server.ring import Ring, Slice, bookmark_line, change_line, removal_line
 
 _TAIL_WAIT_S = 5.0
 _log = logs.get("hub")
 
 
 class Hub:
-    def __init__(self, log: EventLog, keys: Keys, clock: Clock, limits: Limits) -> None:
+    def __init__(self, log: EventLog, clock: Clock, limits: Limits) -> None:
         self._log = log
         self._reading = LogReading(log, limits)
-        self._keys = keys
         self._clock = clock
         self._limits = limits
         self._ring: Ring | None = None
+        self._readers: Counter[str] = Counter()
+        """How many each key has."""
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._catch_ups = asyncio.Semaphore(limits.catch_ups_max)
         self._catching_up_count = self._refused = 0
@@ -86,6 +90,21 @@ class Hub:
                 _log.error("the tail of the log broke", exc=error, failures=failures)
             await self._clock.sleep(backoff.delay_s(failures, rng))
 
+    @contextlib.contextmanager
+    def following(self, key: str) -> Iterator[None]:
+        """Around all that a reader asks with its key."""
+        self._readers[key] += 1
+        if self._ring is not None:
+            self._ring.follow(key)
+        try:
+            yield
+        finally:
+            self._readers[key] -= 1
+            if not self._readers[key]:
+                del self._readers[key]
+                if self._ring is not None:
+                    self._ring.unfollow(key)
+
     async def read(self, key: str, position: int) -> Slice:
         """The next piece behind `position`, from the ring or the log. Without lines: there is nothing new so far."""
         ring = self.current_ring()
@@ -99,7 +118,7 @@ class Hub:
             else:
                 end = await self._reading.command_end(min(position + self._limits.scan_events, ring.floor), ring.floor)
                 events, end = await self._reading.scan(key, position, end)
-        return Slice(tuple(change_line(ring.log_id, event) for event in events), end)
+        return Slice(tuple(line_for(ring.log_id, key, event) for event in events), end)
 
     async def wait(self, key: str, position: int, timeout_s: float) -> bool:
         """True as soon as `key` may have something behind `position`; False after the time-out."""
@@ -153,9 +172,11 @@ class Hub:
         limits, last = self._limits, head.last_event_id
         start = max(0, last - min(limits.ring_start_events, limits.ring_events_max))
         start = await self._reading.command_end(start, last)
-        new = Ring(head.log_id, start, self._keys, events_max=limits.ring_events_max, bytes_max=limits.ring_bytes_max)
+        new = Ring(head.log_id, start, events_max=limits.ring_events_max, bytes_max=limits.ring_bytes_max)
         while new.head < last:
             new.add(await self._reading.whole_commands(new.head, last))
+        for key in self._readers:
+            new.follow(key)
         self._ring = new
         if ring is not None:
             self.generation += 1
@@ -184,3 +205,8 @@ class Hub:
             for future in self._waiting[key]:
                 if not future.done():
                     future.set_result(None)
+
+
+def line_for(log_id: str, key: str, event: Event) -> bytes:
+    """Of an event that concerns `key`."""
+    return removal_line(log_id, event) if told(event, key) == "removal" else change_line(log_id, event)

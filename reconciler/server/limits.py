@@ -78,10 +78,18 @@ class Limits:
     """Of the kernel: without it a reader that stalls may pin 4 MiB there."""
     stream_stall_s: float = 60.0
     """A reader that takes nothing for so long is cut off; it resumes from its cursor."""
+    stream_goodbye_s: float = 1.0
+    """For the line that tells it why; it may be taking again."""
     stream_chunk_bytes_max: int = 256 * 1024
     """One write, unless a single command's events are larger: those stay together."""
     bookmark_every_s: float = 15.0
     poll_wait_s_max: float = 60.0
+    snapshots_max: int = 16
+    """Written at once. A snapshot keeps rows from going that have changed meanwhile: 10 MB at the worst."""
+    snapshots_per_s: float = 20.0
+    """Only for the time after which those come back who found too many."""
+    snapshot_s_max: float = 120.0
+    """For the reader to take all of it; longer is as slow as taking nothing."""
 
     ring_events_max: int = 20_000
     ring_bytes_max: int = 64 << 20

@@ -9,7 +9,7 @@ Every answer names the event_id that it shows, so that a reader who passes it on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 
@@ -38,12 +38,23 @@ _SUBJECT_CHARS_MAX = 512
 
 
 class Reads:
-    def __init__(self, deps: Deps, hub: Hub, pulse: Pulse, hooks: HookCounts, draining: Draining) -> None:
+    """`streams`: how many are open, and how many were cut off."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        hub: Hub,
+        pulse: Pulse,
+        hooks: HookCounts,
+        draining: Draining,
+        streams: Callable[[], Mapping[str, int]],
+    ) -> None:
         self._deps = deps
         self._hub = hub
         self._pulse = pulse
         self._hooks = hooks
         self._draining = draining
+        self._streams = streams
         self.history = History(deps)
         self.commits = Commits(deps)
 
@@ -117,7 +128,7 @@ class Reads:
         document = await asyncio.to_thread(
             status_document, snapshot, head, ages_s, checkpoints, quarantined, followed, lags_s, behind
         )
-        return web.json_response({**document, "webhooks": self._hooks.document()})
+        return web.json_response({**document, "webhooks": self._hooks.document(), "streams": self._streams()})
 
     async def why(self, request: web.Request) -> web.Response:
         """Why a resource, an instance, a node or a commit is as it is: see `reconciler.core.explain`."""

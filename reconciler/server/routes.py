@@ -13,6 +13,7 @@ from reconciler.server.login import Login
 from reconciler.server.machines import Machines
 from reconciler.server.reads import Reads
 from reconciler.server.sources import Sources
+from reconciler.server.stream_query import FILTERS, STREAM_QUERY
 from reconciler.server.table import OWN, Handler, Route
 
 READ = frozenset({"min_event_id"})
@@ -21,6 +22,7 @@ EVENT_FILTERS = frozenset(
     {
         *("after", "before", "since", "until", "limit", "newest", "aggregate_type", "event_type", "commit", "actor"),
         *("causation_id", "aggregate_id", "command_id", "request", "org_id", "source_id", "path", "correlation_id"),
+        *FILTERS,
     }
 )
 HISTORY_FILTERS = frozenset({"source", "from", "to", "path", "since", "until", "limit", "under"}) | READ
@@ -50,7 +52,7 @@ def route_table(
         Route("GET", "/v1/why", "read", "fleet", reads.why, query=READ | {"resource"}),
         Route("GET", "/v1/plan", "read", "source ?source", reads.plan, query=frozenset({"source", "base", "head"})),
         Route("GET", "/v1/log", "read", "source ?source", reads.commits.log, query=HISTORY_FILTERS),
-        Route("GET", "/v1/stream", "follow", OWN, stream, streams=True, budget="stream", query=None),
+        Route("GET", "/v1/stream", "follow", OWN, stream, streams=True, budget="stream", query=STREAM_QUERY),
         Route("POST", "/v1/sources/{source}/look", "look", "source {source}", sources.look),
         Route("POST", "/v1/sources/{source}/remove", "remove", "source {source}", sources.remove, body=True),
         Route(

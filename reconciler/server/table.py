@@ -15,7 +15,17 @@ from typing import Literal
 from aiohttp import web
 
 from kit.errors import Bug
-from reconciler.core.permission import IDENTITY_ROLES, NOBODY, THING_KINDS, VERBS, Identity, Thing, Verb, allow
+from reconciler.core.permission import (
+    IDENTITY_ROLES,
+    NOBODY,
+    THING_KINDS,
+    VERBS,
+    Identity,
+    Thing,
+    Verb,
+    allow,
+    asked_place,
+)
 
 IDENTITY = web.RequestKey("identity", Identity)
 """Who asks; set by the guard on every route but those that are open to everybody."""
@@ -31,7 +41,7 @@ ENDS_AT_S = web.RequestKey("ends_at_s", float)
 """When what the caller showed stops to be good, in seconds since 1970; not set when nothing but a view says so."""
 
 OWN = "own"
-"""The thing of the change stream: a machine's own, or the fleet for people."""
+"""The thing of the change stream: a machine's own; for people the fleet, or the part of it that they ask for."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _THING = re.compile(r"(\w+)(?: (?:{(\w+)}|\?(\w+)))?")
@@ -75,7 +85,7 @@ class Route:
                 case "node" | "edge":
                     return Thing(identity.role, identity.name)
                 case _:
-                    return Thing("fleet")
+                    return _fleet_part(identity, query)
         found = _THING.fullmatch(self.thing)
         assert found is not None
         name = path[found[2]] if found[2] else query.get(found[3], "") if found[3] else ""
@@ -95,6 +105,13 @@ class Route:
         return frozenset(
             each.role for each in callers if allow(each, self.verb, self.thing_for(each, _WhateverPath(), {}))
         )
+
+
+def _fleet_part(identity: Identity, query: Mapping[str, str]) -> Thing:
+    """What of the fleet's changes a person asks for. Those of a machine are of many projects."""
+    if "node" in query or "edge" in query:
+        return Thing("fleet")
+    return Thing("fleet", "", *asked_place(identity.scope, query.get("org", ""), query.get("project", "")))
 
 
 class _WhateverPath(dict[str, str]):

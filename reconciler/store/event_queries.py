@@ -5,13 +5,43 @@ Called by `reconciler.store.event_log` only. Every value is an argument; nobody 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kit.errors import Refusal
 from reconciler.core.event_filter import split_types
-from reconciler.core.filters import EDGE, EDGE_AGGREGATE, EDGE_INSTANCE_EVENTS, node_of
+from reconciler.core.filters import (
+    ALL,
+    EDGE,
+    EDGE_AGGREGATE,
+    EDGE_INSTANCE_EVENTS,
+    OF_A_VOLUME,
+    OF_AN_APP,
+    OF_AN_ORG,
+    PARTS,
+    PlaceFilter,
+    is_place,
+    node_of,
+)
+from reconciler.core.model import KINDS
 from reconciler.ports import EventFilter
 from reconciler.store.rows import COLUMNS
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
+
+
+_LEFT_NODE = "event_type = 'volume.placed' AND payload ->> 'previous_node_id' = ${0}"
+_LEFT_ORG = "event_type = 'source.registered' AND payload ->> 'previous_org' = ${0}"
+# As `reconciler.core.filters._path`.
+_PATH = (
+    f"CASE WHEN aggregate_type IN ({_words((*KINDS, 'quota'))}) THEN aggregate_id"
+    f" WHEN aggregate_type IN ({_words(OF_AN_APP)}) THEN payload ->> 'app'"
+    f" WHEN aggregate_type IN ({_words(OF_A_VOLUME)}) THEN payload ->> 'volume_id'"
+    " WHEN aggregate_type = 'suspension' AND NOT starts_with(aggregate_id, 'source/')"
+    " THEN substr(aggregate_id, 1 + position('/' in aggregate_id))"
+    f" WHEN aggregate_type IN ({_words(OF_AN_ORG)}) THEN org_id ELSE '' END"
+)
 
 # The end of the log.
 HEAD = "SELECT log_id, last_event_id FROM log_head"
@@ -53,7 +83,7 @@ def _wanted(only: EventFilter) -> Iterator[tuple[str, object]]:
     if only.causation_id:
         yield "causation_id > 0 AND causation_id = ${0}", only.causation_id
     if only.reader:
-        yield _of_reader(only.reader)
+        yield from _of_reader(only.reader)
     if only.request:
         yield (
             "(event_id BETWEEN (SELECT first_event_id FROM commands WHERE command_id = ${0})"
@@ -75,13 +105,24 @@ def _wanted(only: EventFilter) -> Iterator[tuple[str, object]]:
             yield f"{column} = ${{0}}", value
 
 
-def _of_reader(key: str) -> tuple[str, object]:
-    """As `reconciler.core.filters.keys`. No index: a range of event_id is read from end to end, in Postgres."""
+def _of_reader(key: str) -> Iterator[tuple[str, object]]:
+    """As `reconciler.core.filters.told`. No index: a range of event_id is read from end to end, in Postgres."""
     if key == EDGE:
-        return f"(aggregate_type = '{EDGE_AGGREGATE}' OR event_type = ANY(${{0}}::text[]))", sorted(
-            EDGE_INSTANCE_EVENTS
-        )
-    return "payload ->> 'node_id' = ${0} AND ${0} <> ''", node_of(key)
+        condition = f"(aggregate_type = '{EDGE_AGGREGATE}' OR event_type = ANY(${{0}}::text[]))"
+        yield condition, sorted(EDGE_INSTANCE_EVENTS)
+    elif is_place(key):
+        yield from _of_place(PlaceFilter.of(key))
+    elif key != ALL:
+        yield f"(payload ->> 'node_id' = ${{0}} OR {_LEFT_NODE}) AND ${{0}} <> ''", node_of(key)
+
+
+def _of_place(wanted: PlaceFilter) -> Iterator[tuple[str, object]]:
+    if wanted.kind:
+        yield "aggregate_type = ${0}", wanted.kind
+    for number, name in enumerate(PARTS, start=1):
+        if value := getattr(wanted, name):
+            part = f"split_part({_PATH}, '/', {number}) = ${{0}}"
+            yield f"({part} OR {_LEFT_ORG})" if name == "org" else part, value
 
 
 def _of_types(event_types: tuple[str, ...]) -> tuple[str, object]:

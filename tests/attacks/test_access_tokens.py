@@ -14,6 +14,8 @@ import pytest
 from kit.control_plane import ControlPlane
 from kit.errors import TrueupError
 from tests.attacks.machines import OPERATOR, Door, door
+from tests.twin import append
+from tests.unit.projections.samples import new_event
 
 
 async def made(fleet: Door, *verbs: str, by: str = OPERATOR, **more: Any) -> tuple[int, Any]:
@@ -44,8 +46,34 @@ async def test_a_token_does_what_its_scope_says_and_is_kept_as_a_digest(tmp_path
 async def test_a_token_of_a_project_sees_no_other(tmp_path: Path) -> None:
     async with door(tmp_path) as fleet:
         _, document = await made(fleet, "read", "look", org="acme", project="shop")
-        for path in ("/v1/status", "/v1/events", "/v1/stream?wait=0", "/v1/log?source=main", "/v1/log"):
+        for path in ("/v1/status", "/v1/events", "/v1/log?source=main", "/v1/log"):
             assert (await fleet.world.call("GET", path, document["token"]))[0] == 403
+        for other in ("org=globex", "org=acme&project=blog", "node=node-a", "edge=1"):
+            assert (await fleet.world.call("GET", f"/v1/stream?wait=0&{other}", document["token"]))[0] == 403
+
+
+async def test_the_stream_of_a_bound_token_is_what_it_asks_for_within_its_project(tmp_path: Path) -> None:
+    async with door(tmp_path) as fleet:
+        _, document = await made(fleet, "read", org="acme", project="shop")
+        log, token = fleet.world.log, document["token"]
+        head = await log.head()
+        mine = await append(log, "c-mine", new_event("app.moved", resource_id="acme/shop/prod/site/app/site"))
+        other = await append(log, "c-env", new_event("app.moved", resource_id="acme/shop/test/site/app/site"))
+        await append(log, "c-other", new_event("app.moved", resource_id="acme/blog/prod/site/app/site"))
+        await append(log, "c-node", new_event("node.enrolled"))
+
+        async def told(query: str) -> list[int]:
+            path = f"/v1/stream?wait=2&cursor={head.log_id}.{head.last_event_id}{query}"
+            status, body, _ = await fleet.world.call("GET", path, token)
+            assert status == 200
+            lines = [json.loads(line) for line in body.splitlines()]
+            return [line["event"]["event_id"] for line in lines if line["type"] == "change"]
+
+        assert await told("") == [mine, other]
+        assert await told("&env=prod") == [mine]
+        assert await told("&org=acme&project=shop&kind=app&env=test") == [other]
+        status, body, _ = await fleet.world.call("GET", "/v1/stream?snapshot=1&wait=0", token)
+        assert (status, [json.loads(line)["type"] for line in body.splitlines()]) == (200, ["hello", "bookmark"])
 
 
 async def test_no_token_makes_one_that_may_more(tmp_path: Path) -> None:

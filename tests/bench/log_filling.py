@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from reconciler.core.events import newest_version
 from tests.unit.projections.samples import PAYLOADS
 
 COLUMNS = (
@@ -110,7 +111,18 @@ def records(steps: Iterable[Step], first: int = 1) -> Iterator[tuple[Any, ...]]:
         payload = {**payload, **{field: value for field, value in changes.items() if field in payload}}
         cause = ("user", "ann@example.org", "acme", "shop", "c0ffee00" * 5, "apps/site.yaml", 3, "shop@c0ffee00", 0)
         text = json.dumps(payload)
-        yield event_id, _AT, kind, name, sequences[name], event_type, 1, f"c-{event_id // 4}", *cause, text
+        yield (
+            event_id,
+            _AT,
+            kind,
+            name,
+            sequences[name],
+            event_type,
+            newest_version(event_type),
+            f"c-{event_id // 4}",
+            *cause,
+            text,
+        )
 
 
 async def fill(superuser_url: str, last: int) -> None:

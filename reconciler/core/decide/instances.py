@@ -18,10 +18,12 @@ from kit.wire import InstanceReport
 from reconciler.core.acts import Order, cause_of
 from reconciler.core.claims import as_claims, of_instance
 from reconciler.core.commands import Append
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause, NewEvent, newest_version
 from reconciler.core.lifecycles import INSTANCE_STATUS, allowed
 
 Doc = Mapping[str, Any]
+
+STATUS, DESIRED = "instance.status_changed", "instance.desired_state_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,12 @@ def decide_report(
     refusal = _refusal(known, node_id, report)
     if refusal is not None:
         return refusal
-    payload = {"node_id": node_id, **to_json(report)}
+    payload = {"node_id": node_id, "app": known.row["app"], **to_json(report)}
     append = Append(
         command_id=f"report-{node_id}-{report.instance_id}-{report.epoch}-{report.counter}",
         body_hash=digest(payload),
         cause=cause,
-        events=(NewEvent("instance", report.instance_id, "instance.status_changed", payload),),
+        events=(NewEvent("instance", report.instance_id, STATUS, payload, newest_version(STATUS)),),
         expected={("instance", report.instance_id): known.seq},
         free=as_claims(of_instance(known.row)) if _is_gone(known, report) else (),
     )
@@ -71,6 +73,7 @@ def decide_stop(row: Doc | None, instance_id: str, order: Order) -> Append | Ref
     payload = {
         "instance_id": instance_id,
         "node_id": row["node_id"],
+        "app": row["app"],
         "desired": "stopped" if over else "draining",
         "drain_grace_s": row["drain_grace_s"],
         "reason": order.reason,
@@ -80,7 +83,7 @@ def decide_stop(row: Doc | None, instance_id: str, order: Order) -> Append | Ref
         command_id=order.command_id,
         body_hash=order.body_hash,
         cause=cause_of(order, row["app"].split("/", 1)[0]),
-        events=(NewEvent("instance", instance_id, "instance.desired_state_changed", payload),),
+        events=(NewEvent("instance", instance_id, DESIRED, payload, newest_version(DESIRED)),),
         expected={("instance", instance_id): row["aggregate_seq"]},
         free=as_claims(of_instance(row)) if over else (),
     )

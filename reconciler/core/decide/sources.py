@@ -7,8 +7,10 @@ from typing import Any
 
 from kit.canonical import digest
 from reconciler.core.commands import Append
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause, NewEvent, newest_version
 from reconciler.core.revisions import Source
+
+REGISTERED = "source.registered"
 
 
 def decide_source(row: Mapping[str, Any] | None, source: Source, cause: Cause) -> Append | None:
@@ -17,8 +19,9 @@ def decide_source(row: Mapping[str, Any] | None, source: Source, cause: Cause) -
     payload = {name: getattr(source, name) for name in names}
     if row is not None and not row.get("removed") and all(row.get(name) == value for name, value in payload.items()):
         return None
-    seq = row["aggregate_seq"] if row else 0
-    event = NewEvent("source", source.source_id, "source.registered", payload)
+    seq, before = (row["aggregate_seq"], row["org"]) if row else (0, "")
+    told = {**payload, "previous_org": before}
+    event = NewEvent("source", source.source_id, REGISTERED, told, newest_version(REGISTERED))
     return Append(
         command_id=f"source-{digest([payload, seq], length=32)}",
         body_hash=digest(payload),

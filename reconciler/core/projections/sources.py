@@ -34,7 +34,8 @@ def fold(key: str, row: Doc | None, event: Event) -> Doc | None:
     if event.event_type == "source.registered":
         require(SOURCE, _state(row), "active", event)
         fresh = {"applied_commit": "", "refused_commit": "", "refused_event_id": 0} if row is None else {}
-        return stamped(row, event, {**fresh, **event.payload, "removed": ""})
+        told = {name: value for name, value in event.payload.items() if name != "previous_org"}
+        return stamped(row, event, {**fresh, **told, "removed": ""})
     if row is None:
         return None  # a revision of a source that nobody registered
     if event.aggregate_type == "suspension":

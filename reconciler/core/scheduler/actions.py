@@ -36,6 +36,7 @@ class Drain:
 
     instance_id: str
     node_id: str
+    app: str
     desired: str  # draining or stopped
     drain_grace_s: float
     reason: str
@@ -51,6 +52,8 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class PlaceVolume:
+    """Of a volume that has no home."""
+
     volume_id: str
     node_id: str
     origin: Origin

@@ -29,7 +29,7 @@ from reconciler.core.scheduler.target import with_address
 
 ACTOR = "scheduler"
 
-ALLOCATED = "instance.allocated"
+ALLOCATED, DESIRED, PLACED = "instance.allocated", "instance.desired_state_changed", "volume.placed"
 Basis = list[int | str]
 """What a decision stands on: the snapshot's event_id and the fence."""
 
@@ -70,8 +70,8 @@ def _append(action: Allocate | Drain | PlaceVolume | DeploymentStatus | Schedula
         case Drain():
             return _drain(action, basis)
         case PlaceVolume():
-            payload = {"resource_id": action.volume_id, "node_id": action.node_id}
-            event = NewEvent("volume", action.volume_id, "volume.placed", payload)
+            payload = {"resource_id": action.volume_id, "node_id": action.node_id, "previous_node_id": ""}
+            event = NewEvent("volume", action.volume_id, PLACED, payload, newest_version(PLACED))
             return _one(event, action.origin, basis)
         case DeploymentStatus():
             return _deployment(action, basis)
@@ -122,9 +122,9 @@ def _allocate(action: Allocate, basis: Basis) -> Append:
 
 
 def _drain(action: Drain, basis: Basis) -> Append:
-    names = ("instance_id", "node_id", "desired", "drain_grace_s", "reason", "reason_code")
+    names = ("instance_id", "node_id", "app", "desired", "drain_grace_s", "reason", "reason_code")
     payload = {name: getattr(action, name) for name in names}
-    event = NewEvent("instance", action.instance_id, "instance.desired_state_changed", payload)
+    event = NewEvent("instance", action.instance_id, DESIRED, payload, newest_version(DESIRED))
     expected = {("instance", action.instance_id): action.seq}
     return replace(_one(event, action.origin, basis), expected=expected, free=action.free)
 

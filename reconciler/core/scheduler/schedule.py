@@ -239,6 +239,7 @@ def _drain(instance: Instance, desired: str, reason: str, reason_code: str, orig
     return Drain(
         instance_id=instance.instance_id,
         node_id=instance.node_id,
+        app=instance.app,
         desired=desired,
         drain_grace_s=instance.drain_grace_s,
         reason=reason,

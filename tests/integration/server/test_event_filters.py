@@ -33,7 +33,17 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "path": ("apps", "apps/site.yaml", "apps/", "a%", "app_"),
     "correlation_id": ("main@aaaa1", "main@", "shop@bbbb2"),
     "causation_id": (1, 5, 10**15),
-    "reader": ("node:node-a", "node:node-b", "node:", "edge", "nobody"),
+    "reader": (
+        "node:node-a",
+        "node:node-b",
+        "node:",
+        "edge",
+        "nobody",
+        "*",
+        "at:acme////",
+        "at:acme/shop//site/",
+        "at:////node",
+    ),
 }
 CAUSES = (
     Cause("user", "Ada <ada@example.org>", "acme", "main", "aaaa1", "apps/site.yaml", 3, "main@aaaa1", 0),

@@ -76,6 +76,7 @@ class Story:
     async def begin(self) -> None:
         url = "file:///srv/repo.git"
         source = {"source_id": "main", "org": "default", "project": "default", "url": url, "branch": "main", "path": ""}
+        source["previous_org"] = ""
         await self.event("source", "main", "registered", source, Cause("system", "controller", "default"))
         await self.node("node-a")
         await self.node("node-b")
@@ -143,7 +144,8 @@ class Story:
     ) -> None:
         self._counter += 1
         payload = {
-            "instance_id": instance, "node_id": node, "status": status, "epoch": 1, "counter": self._counter,
+            "instance_id": instance, "node_id": node, "app": SITE, "status": status, "epoch": 1,
+            "counter": self._counter,
             "boot_id": "boot-1", "reason_code": code, "reason_detail": detail, "exit_code": None, "restarts": 0,
             "endpoints": [], "observed_at": "", **more,
         }  # fmt: skip
@@ -153,8 +155,8 @@ class Story:
 
     async def desired(self, instance: str, node: str, desired: str, reason: str) -> None:
         payload = {
-            "instance_id": instance, "node_id": node, "desired": desired, "drain_grace_s": 10.0, "reason": reason,
-            "reason_code": "",
+            "instance_id": instance, "node_id": node, "app": SITE, "desired": desired, "drain_grace_s": 10.0,
+            "reason": reason, "reason_code": "",
         }  # fmt: skip
         await self.event("instance", instance, "desired_state_changed", payload, scheduler())
 

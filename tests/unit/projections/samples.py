@@ -93,10 +93,11 @@ def _resource_payloads() -> dict[str, dict[str, Any]]:
     for kind, resource_id in RESOURCES.items():
         named = {"resource_id": resource_id}
         found[f"{kind}.created"] = {**named, "spec": SPECS[kind]}
-        found[f"{kind}.updated"] = {**named, "spec": SPECS[kind], "previous_spec": SPECS[kind]}
+        home = {"node_id": "node-a"} if kind == "volume" else {}
+        found[f"{kind}.updated"] = {**named, "spec": SPECS[kind], "previous_spec": SPECS[kind], **home}
         found[f"{kind}.moved"] = named
         found[f"{kind}.marked"] = {**named, "protect": True, "removal": ""}
-        found[f"{kind}.deleted"] = {**named, "node_id": "node-a"} if kind == "volume" else named
+        found[f"{kind}.deleted"] = {**named, **home}
         if kind in ("volume", "secret"):
             found[f"{kind}.retained"] = {**named, "reason": "the removal is not confirmed"}
     return found
@@ -109,6 +110,7 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "source_id": "shop",
         "org": "acme",
         "project": "shop",
+        "previous_org": "",
         "url": "https://git.example/shop",
         "branch": "main",
         "path": "",
@@ -153,7 +155,7 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "by": "c0ffee01",
         "was": "applied",
     },
-    "volume.placed": {"resource_id": VOLUME, "node_id": "node-a"},
+    "volume.placed": {"resource_id": VOLUME, "node_id": "node-a", "previous_node_id": ""},
     "volume.status_changed": {
         "resource_id": VOLUME,
         "node_id": "node-a",
@@ -199,6 +201,7 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
     "instance.desired_state_changed": {
         "instance_id": "i-1",
         "node_id": "node-a",
+        "app": APP,
         "desired": "draining",
         "drain_grace_s": 5.0,
         "reason": "scaled down",
@@ -207,6 +210,7 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
     "instance.status_changed": {
         "instance_id": "i-1",
         "node_id": "node-a",
+        "app": APP,
         "status": "ready",
         "epoch": 1,
         "counter": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.core.filters import keys
+from reconciler.core.filters import machine_keys
 from reconciler.core.model import VolumeUse
 from reconciler.core.plans import node_plan, route_plan
 from tests.unit.decide.test_git import route
@@ -79,7 +79,7 @@ def test_events_wake_exactly_those_whom_they_concern() -> None:
     world = _world()
     world.commit(route(), volume(), app(db=process(volumes=USE)))
     world.settle()
-    found = {event.event_type: keys(event) for event in world.events}
+    found = {event.event_type: machine_keys(event) for event in world.events}
     assert found["instance.allocated"] == {"node:node-a", "edge"}
     assert found["instance.status_changed"] == {"node:node-a", "edge"}
     assert found["volume.placed"] == {"node:node-a"}

@@ -16,13 +16,13 @@ import pytest
 
 from kit.clock import SystemClock
 from reconciler.core.events import Event
-from reconciler.core.filters import keys
+from reconciler.core.filters import ALL
 from reconciler.server import fan
 from reconciler.server.fan import Fan, Seat
 from reconciler.server.limits import Limits
-from reconciler.server.ring import ALL, Ring, bookmark_line
+from reconciler.server.ring import Ring, bookmark_line
 from tests.twin import SYSTEM, append
-from tests.unit.server.readers import Reader, random_readers_and_a_writer
+from tests.unit.server.readers import Reader, random_readers_and_a_writer, sees_node
 from tests.unit.server.test_streams import SMALL, lines_of
 from tests.unit.server.world import DEADLINE_S, heard, serving, token_of, until
 
@@ -63,7 +63,7 @@ class Table:
     """A ring, a fan over it, and seats."""
 
     def __init__(self, events_max: int = 1000) -> None:
-        self.ring = Ring("log-1", 0, keys, events_max=events_max, bytes_max=1 << 20)
+        self.ring = Ring("log-1", 0, events_max=events_max, bytes_max=1 << 20)
         self.fan = Fan(SystemClock(), bookmark_line, 1 << 20)
 
     def add(self, *events: Event) -> None:
@@ -170,7 +170,7 @@ async def test_another_log_empties_every_seat_and_forgets_what_waited(monkeypatc
     table.add(event(1))
     table.fan.empty()
     assert all(seat.left.is_set() for seat, _, _ in seats)
-    table.ring = Ring("log-2", 0, keys, events_max=10, bytes_max=1 << 20)
+    table.ring = Ring("log-2", 0, events_max=10, bytes_max=1 << 20)
     fresh, wire, at_fresh = table.seat(ALL)
     async with at_fresh:
         table.add(event(1))
@@ -209,7 +209,7 @@ async def test_fifty_readers_of_one_key_that_come_and_go_each_see_all_of_it(monk
         async with asyncio.timeout(30):
             await asyncio.gather(*reading)
         for reader in readers:
-            reader.check(world.log.events, lambda each: "node:node-a" in keys(each))
+            reader.check(world.log.events, sees_node("node-a"))
 
 
 async def test_the_ring_begins_with_what_came_last_and_at_the_end_of_a_command() -> None:

@@ -12,11 +12,20 @@ from yarl import URL
 
 from kit.control_plane import ControlPlane
 from kit.errors import Bug, Refusal, Transient
-from reconciler.core.events import NewEvent
 from reconciler.server.app import HttpServer
 from reconciler.server.limits import Limits
 from tests.twin import append
-from tests.unit.server.world import DEADLINE_S, World, enrol_node, enrolment, heard, serving, token_of, until
+from tests.unit.server.world import (
+    DEADLINE_S,
+    World,
+    enrol_node,
+    enrolment,
+    heard,
+    long_event,
+    serving,
+    token_of,
+    until,
+)
 
 OPS = token_of("operator", "ops")
 NODE = token_of("node", "node-a")
@@ -164,9 +173,7 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
     async with serving(Limits(write_timeout_s=0.3)) as world:
         for number in range(40):
             payload = {"node_id": "node-a", "filler": "x" * 200_000}
-            await append(
-                world.log, f"c{number}", NewEvent("instance", f"i-{number}", "instance.status_changed", payload)
-            )
+            await append(world.log, f"c{number}", long_event(number, payload))
         host, port = world.url.removeprefix("http://").split(":")
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -10,10 +10,10 @@ import pytest
 
 from kit.wire import InstanceReport
 from reconciler.core.events import NewEvent
-from reconciler.server.limits import Limits
+from reconciler.server.limits import Limits, Rate
 from tests.twin import append
 from tests.unit.server.readers import Reader, random_readers_and_a_writer, sees_all, sees_edge, sees_node
-from tests.unit.server.world import DEADLINE_S, World, heard, serving, token_of, until
+from tests.unit.server.world import DEADLINE_S, World, heard, long_event, serving, token_of, until
 
 SMALL = Limits(
     ring_events_max=40,
@@ -23,6 +23,7 @@ SMALL = Limits(
     bookmark_every_s=0.05,
     stream_stall_s=5.0,
     streams_per_identity_max=16,
+    stream_rate=Rate(10_000, 10_000),
 )
 """Everything is small, so that a few hundred events cross every boundary: page, chunk, ring."""
 
@@ -135,9 +136,7 @@ async def test_a_slow_reader_has_bounded_memory_is_cut_off_and_delays_nobody(cap
         reader = Reader(world.url, token, "log-1")
         assert world.session is not None
         for number in range(300):
-            await append(
-                world.log, f"c{number}", NewEvent("instance", f"i-{number}", "instance.status_changed", payload)
-            )
+            await append(world.log, f"c{number}", long_event(number, payload))
         buffered = [
             connection.transport.get_write_buffer_size()
             for connection in world.server_connections()

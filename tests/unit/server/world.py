@@ -20,7 +20,7 @@ from kit.wire import EdgeReport, Enrolment, NodeReport, ReportTaken
 from reconciler.certificates.authority import Authority
 from reconciler.core.acts import Act, Order
 from reconciler.core.decide.git.source_removal import Removal
-from reconciler.core.events import NewEvent
+from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.history import Deployments, Entry, FailedDeployment, HistoryPage, Onward, Told, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.handlers.acts import ActHandlers, Done
@@ -248,8 +248,15 @@ async def enrol_node(log: Any, node_id: str) -> int:
 
 def heard(node_id: str, number: int) -> NewEvent:
     """An event that only that node's stream carries."""
-    return NewEvent("volume", f"o/p/prod/site/volume/v{number}", "volume.placed", volume(node_id, number))
+    return placed(f"o/p/prod/site/volume/v{number}", node_id)
 
 
-def volume(node_id: str, number: int) -> dict[str, str]:
-    return {"resource_id": f"o/p/prod/site/volume/v{number}", "node_id": node_id}
+def placed(volume_id: str, node_id: str, previous_node_id: str = "") -> NewEvent:
+    payload = {"resource_id": volume_id, "node_id": node_id, "previous_node_id": previous_node_id}
+    return NewEvent("volume", volume_id, "volume.placed", payload, newest_version("volume.placed"))
+
+
+def long_event(number: int, payload: dict[str, str]) -> NewEvent:
+    """Of an instance that has no row, so no fold reads the payload."""
+    name = "instance.status_changed"
+    return NewEvent("instance", f"i-{number}", name, payload, newest_version(name))

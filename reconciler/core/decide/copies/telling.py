@@ -14,10 +14,11 @@ from kit.errors import Refusal
 from reconciler.core.claims import as_claims
 from reconciler.core.commands import Append
 from reconciler.core.copies import OVER, REASONS, WORKS, Work
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause, NewEvent, newest_version
 from reconciler.core.lifecycles import BACKUP, allowed
 
 Doc = Mapping[str, Any]
+PLACED = "volume.placed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ def _told(work: Work, row: Doc, progress: Progress, cause: Cause, volume: Doc | 
     events = [NewEvent(work.kind, work_id, f"{work.kind}.status_changed", payload)]
     expected = {(work.kind, work_id): row["aggregate_seq"]}
     if work.kind == "restore" and status == "succeeded" and volume is not None:
-        placed = {"resource_id": row["volume_id"], "node_id": row["node_id"]}
-        events.append(NewEvent("volume", row["volume_id"], "volume.placed", placed))
+        placed = {"resource_id": row["volume_id"], "node_id": row["node_id"], "previous_node_id": volume["home_node"]}
+        events.append(NewEvent("volume", row["volume_id"], PLACED, placed, newest_version(PLACED)))
         expected["volume", row["volume_id"]] = volume["aggregate_seq"]
     return Append(
         command_id=f"{work.kind}-{work_id}-{status}",

@@ -35,7 +35,8 @@ def declare(state: GitState, command: DeclareResource) -> tuple[NewEvent, ...]:
     taken_over = owner_of(row, command.cause.source_id) != command.cause.source_id
     moved = (resource_event(resource.id, "moved"),)
     if row["spec"] != resource.spec or row.get("retained"):
-        updated = resource_event(resource.id, "updated", spec=resource.spec, previous_spec=row["spec"])
+        specs = {"spec": resource.spec, "previous_spec": row["spec"]}
+        updated = resource_event(resource.id, "updated", **specs, **_home(row))
         return (*(moved if taken_over else ()), updated, *marked)
     origin = row.get("origin") or {}
     stays = (origin.get("path"), origin.get("line")) == (resource.origin.path, resource.origin.line)
@@ -53,8 +54,12 @@ def remove(state: GitState, command: RemoveResource) -> tuple[NewEvent, ...]:
     row = state.resources.get(str(command.resource_id))
     if row is None or owner_of(row, command.cause.source_id) != command.cause.source_id:
         return ()
-    home = {"node_id": row.get("home_node", "")} if command.resource_id.kind == "volume" else {}
-    return (resource_event(command.resource_id, "deleted", **home),)
+    return (resource_event(command.resource_id, "deleted", **_home(row)),)
+
+
+def _home(row: Doc) -> dict[str, str]:
+    """Whom a volume's event concerns."""
+    return {"node_id": row.get("home_node", "")} if row["kind"] == "volume" else {}
 
 
 def retain(state: GitState, command: RetainResource) -> tuple[NewEvent, ...]:
