@@ -60,7 +60,7 @@ async def real() -> AsyncIterator[Controller]:
         yield Controller(world.url, lambda node_id: enrol_node(world.log, node_id), restore)
 
 
-@pytest.fixture(params=[small])
+@pytest.fixture(params=[small, real])
 async def controller(request: pytest.FixtureRequest) -> AsyncIterator[Controller]:
     async with request.param() as running:
         for node_id in ("node-a", "node-b"):
