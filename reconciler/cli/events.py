@@ -33,9 +33,17 @@ DESCRIPTION = """\
 Reads the log: who did what, when, because of which commit, path and line, in which request, in answer to which event.
 All filters must match. TIME is 2026-01-31T10:00:00Z (without a zone it is UTC) or 30s, 15m, 2h, 3d ago."""
 
+_PLACES = (
+    ("--org", "org", "ORG", "what is of this organisation"),
+    ("--project", "project", "PROJECT", "of this project; give --org too, unless the token is bound to one"),
+    ("--env", "env", "ENV", "of this environment of the project"),
+    ("--app", "app", "APP", "of this app of the project"),
+    ("--kind", "kind", "KIND", "of this kind: app, route, instance, node, ..."),
+)
+"""What something is about and where that belongs. The stream filters by these itself."""
 _FILTERS = (
+    *_PLACES,
     ("--actor", "actor", "TEXT", "occurs in the actor's name: an address, node:node-a, scheduler"),
-    ("--org", "org_id", "ORG", ""),
     ("--source", "source_id", "SOURCE", ""),
     ("--commit", "commit", "COMMIT", "what this commit did; at least 4 digits"),
     ("--path", "path", "PATH", "a file of the repository, or a folder with all below it"),
@@ -108,8 +116,13 @@ def filters_of(args: argparse.Namespace) -> dict[str, Any]:
     return {**query, "commit": query["commit"].lower(), "before": "" if args.before is None else args.before}
 
 
+def place_of(args: argparse.Namespace) -> dict[str, str]:
+    """The same for the stream, as far as it knows it."""
+    return {name: getattr(args, name) for _, name, _, _ in _PLACES if getattr(args, name)}
+
+
 def wanted(args: argparse.Namespace) -> EventFilter:
-    """The same for the stream."""
+    """What the stream does not know of it."""
     from reconciler.core.event_filter import EventFilter
 
     if not (args.causation_id or "0").isdigit():
@@ -121,7 +134,6 @@ def wanted(args: argparse.Namespace) -> EventFilter:
         commit=args.commit.lower(),
         request=args.request,
         actor=args.actor,
-        org_id=args.org_id,
         source_id=args.source_id,
         path=args.path,
         correlation_id=args.correlation_id,

@@ -2,24 +2,28 @@
 
 It goes on through restarts of the controller, without a gap and without showing an event twice (`following`). With
 --cursor-file through its own restarts too: the file says how far what was printed goes, so that after a kill some
-events may come again and none is left out. The filters of GET /v1/events are applied here, by
-`reconciler.core.event_filter`.
+events may come again and none is left out. The filters that the stream does not know are applied here,
+by `reconciler.core.event_filter`.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kit.errors import Refusal
 from reconciler.cli import following
 from reconciler.cli.client import connect
-from reconciler.cli.events import event_of, filters_of, old_events, print_one, wanted
+from reconciler.cli.events import event_of, filters_of, old_events, place_of, print_one, wanted
+from reconciler.cli.output import clean, print_json_line
 
 if TYPE_CHECKING:
     from kit.control_plane import ControlPlane
     from kit.cursors import CursorStore
     from kit.stream_batches import Changes
+    from reconciler.core.event_filter import EventFilter
 
 
 async def follow(args: argparse.Namespace) -> None:
@@ -30,14 +34,18 @@ async def follow(args: argparse.Namespace) -> None:
     only = wanted(args)
 
     async def on_changes(changes: Changes) -> None:
-        for event in changes.events:
-            if matches(event_of(event), only):
-                print_one(args, event)
+        for line in changes.lines:
+            if line["type"] == "removal":
+                _print_removal(args, line, only)
+            elif matches(event_of(line["event"]), only):
+                print_one(args, line["event"])
 
     async with connect(args) as control_plane:
         store = await _started(control_plane, args)
         anew = f"remove {args.cursor_file}" if args.cursor_file else "start again, without --after"
-        await following.follow(control_plane, {}, on_changes, store, anew=f"{anew}: it begins with the newest events")
+        await following.follow(
+            control_plane, place_of(args), on_changes, store, anew=f"{anew}: it begins with the newest events"
+        )
 
 
 async def _started(control_plane: ControlPlane, args: argparse.Namespace) -> CursorStore:
@@ -55,6 +63,18 @@ async def _started(control_plane: ControlPlane, args: argparse.Namespace) -> Cur
     store = file or CursorInMemory()
     await store.save(f"{old['log_id']}.{old['last_event_id']}")
     return store
+
+
+def _print_removal(args: argparse.Namespace, line: Mapping[str, Any], only: EventFilter) -> None:
+    """It left the filter by an event that the filter does not show."""
+    kind, name = line["aggregate_type"], line["aggregate_id"]
+    if kind not in (only.aggregate_types or (kind,)) or name != (only.aggregate_id or name):
+        return
+    if args.output == "json":
+        print_json_line(line)
+    else:
+        sys.stdout.write(f"{kind} {clean(name)} is not among what is followed any more\n")
+        sys.stdout.flush()
 
 
 def _check(args: argparse.Namespace) -> None:

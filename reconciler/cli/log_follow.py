@@ -49,7 +49,7 @@ async def follow(control_plane: ControlPlane, page: Doc, after: int, path: str, 
             shown.pop(next(iter(shown)))
 
     store = CursorInMemory(f"{page['log_id']}.{after}")
-    await following.follow(control_plane, {}, on_changes, store, anew="start again, without --after")
+    await following.follow(control_plane, {"kind": "revision"}, on_changes, store, anew="start again, without --after")
 
 
 def _note(told: dict[str, int], event: Doc, source_id: str) -> None:
