@@ -127,6 +127,7 @@ async def test_a_slow_consumer_is_cut_off_and_goes_on_where_it_was(caplog: pytes
             consumer.go_on.set()
             await until_seen(consumer, world.log)
         consumer.check(world.log)
+        assert "cut this reader off before" in caplog.text
 
 
 @dataclass
