@@ -9,7 +9,8 @@ Every answer names the event_id that it shows, so that a reader who passes it on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -38,8 +39,18 @@ _SUBJECT_CHARS_MAX = 512
 
 
 class Reads:
-    def __init__(self, deps: Deps, hub: Hub, pulse: Pulse, hooks: HookCounts, draining: Draining) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        hub: Hub,
+        pulse: Pulse,
+        hooks: HookCounts,
+        draining: Draining,
+        warnings: Callable[[], Sequence[Mapping[str, Any]]],
+    ) -> None:
+        """`warnings`: of `trueup status`: nothing is wrong yet, and it had better be changed."""
         self._deps = deps
+        self._warnings = warnings
         self._hub = hub
         self._pulse = pulse
         self._hooks = hooks
@@ -117,7 +128,8 @@ class Reads:
         document = await asyncio.to_thread(
             status_document, snapshot, head, ages_s, checkpoints, quarantined, followed, lags_s, behind
         )
-        return web.json_response({**document, "webhooks": self._hooks.document()})
+        more = {"webhooks": self._hooks.document(), "warnings": list(self._warnings())}
+        return web.json_response({**document, **more})
 
     async def why(self, request: web.Request) -> web.Response:
         """Why a resource, an instance, a node or a commit is as it is: see `reconciler.core.explain`."""

@@ -31,6 +31,7 @@ from kit.clock import Clock
 from kit.errors import TrueupError
 from reconciler.ports import EventLog
 from reconciler.server.auth import Identity
+from reconciler.server.ending import ENDING, Ending
 from reconciler.server.fan import Seat
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
@@ -86,8 +87,10 @@ class Streams:
     async def _stream(self, request: web.Request, identity: Identity, key: str, position: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
         seat = Seat(key, _bound_socket(request, self._limits), chunked=request.version >= HttpVersion11)
+        ending = request.get(ENDING) or Ending()
+        ending.wakes(seat.left.set)
         await response.prepare(request)
-        following = _Following(self._hub, key, position)
+        following = _Following(self._hub, key, position, ending)
         try:
             await self._write(request, response, following.hello())
             while not following.ended():
@@ -120,7 +123,7 @@ class Streams:
     async def _long_poll(self, key: str, position: int, wait_s: float) -> web.StreamResponse:
         """The same lines as one bounded answer: as soon as there is a change, or after `wait_s` without one."""
         deadline = self._clock.now_s() + wait_s
-        following = _Following(self._hub, key, position)
+        following = _Following(self._hub, key, position, Ending())
         lines = following.hello()
         while True:
             left_s = deadline - self._clock.now_s()
@@ -181,8 +184,9 @@ class Streams:
 class _Following:
     """The position of one connection in one log, and the bytes that come next."""
 
-    def __init__(self, hub: Hub, key: str, position: int) -> None:
+    def __init__(self, hub: Hub, key: str, position: int, ending: Ending) -> None:
         self._hub = hub
+        self._ending = ending
         self._key = key
         self._log_id = hub.current_ring().log_id
         self._generation = hub.generation
@@ -216,7 +220,7 @@ class _Following:
 
     def ended(self) -> bool:
         moved = "log_changed" if self._hub.generation != self._generation else ""
-        self.end_reason = self.end_reason or self._hub.closing or moved
+        self.end_reason = self.end_reason or self._ending.reason or self._hub.closing or moved
         return bool(self.end_reason)
 
     def _cursor(self) -> str:

@@ -6,7 +6,19 @@ this list. Choose lines that carry the promise, and of those the ones that chang
 
 from __future__ import annotations
 
-from tests.planted.bugs import fleet, identity, isolation, log, revisions, scale, secrets, sources, streams, views
+from tests.planted.bugs import (
+    certificates,
+    fleet,
+    identity,
+    isolation,
+    log,
+    revisions,
+    scale,
+    secrets,
+    sources,
+    streams,
+    views,
+)
 from tests.planted.bugs.bug import Bug
 
 BUGS: tuple[Bug, ...] = (
@@ -20,6 +32,7 @@ BUGS: tuple[Bug, ...] = (
     *secrets.BUGS,
     *streams.BUGS,
     *identity.BUGS,
+    *certificates.BUGS,
 )
 
 __all__ = ["BUGS", "Bug"]
