@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import aiohttp
+
 from kit import logs
 from kit.backoff import Backoff
 from kit.control_plane import ControlPlane
@@ -115,7 +117,19 @@ async def keep_renewed(
             await asyncio.sleep(REFUSED_WAIT_S)
         except TrueupError as error:
             failures += 1
-            _log.warning("certificate not renewed yet", failures=failures, why=str(error))
+            _tell(identity, error, failures)
+
+
+def _tell(identity: MachineIdentity, error: TrueupError, failures: int) -> None:
+    if not isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError):
+        _log.warning("certificate not renewed yet", failures=failures, why=str(error))
+        return
+    fix = (
+        "look at the clocks of both hosts; when the roots were changed while this machine was away, it joins anew: "
+        f"`trueup {identity.kind} token {identity.name}`, and start it with that --join-token"
+    )
+    why = f"the controller's certificate leads to no root that is known here: {error}"
+    _log.error("certificate not renewed", failures=failures, why=why, code="controller_foreign", fix=fix)
 
 
 async def _trust(controller: str, token: JoinToken) -> tuple[str, str]:

@@ -44,7 +44,7 @@ from reconciler.server.app import HttpServer, build_app
 from reconciler.server.auth import make_token
 from reconciler.server.deps import Deps
 from reconciler.server.deps import Handlers as Writes
-from reconciler.server.tls import certify_listener, machines_context
+from reconciler.server.tls import MachinesTls
 from reconciler.settings import ControllerSettings
 from reconciler.state_lock import state_lock
 from reconciler.store.settings import StoreSettings
@@ -57,7 +57,6 @@ from reconciler.tasks.scheduler import Scheduler
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 START_BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
-LISTENER_RENEWAL_S = 86_400.0
 DRAIN_SHARE = 0.8
 """Of the time that a stop may take: for the loops to end by themselves, so that their leases can still be released."""
 _log = logs.get("controller")
@@ -159,7 +158,8 @@ class Controller:
         self._rng = rng
         self._key = token_key
         self._authority = authority
-        self._tls = machines_context(authority)
+        names = dict.fromkeys((CONTROLLER_HOST, socket.gethostname().lower(), *settings.server_names))
+        self._tls = MachinesTls(authority, tuple(names), settings.state, clock)
         self._machines_url = settings.machines_url
         self._handlers = Handlers(store.log, store.views, ids, clock)
         self._projector = Projector(store.log, store.writer, sorted(PROJECTIONS), clock, rng)
@@ -190,7 +190,7 @@ class Controller:
             "scheduler": self._led("scheduler", self._scheduler.run),
             "nodes": self._led("nodes", self._nodes.run),
             "acts": self._led("acts", self._expiry.run),
-            "listener": self._keep_listener_certified,
+            "listener": self._tls.keep,
         }
         for each in self._sources:
             loops |= self._followed(each)
@@ -278,6 +278,7 @@ class Controller:
             look=self._sources.look,
             authority=self._authority,
             identities=self._handlers,
+            certificates=self._store.certificates,
             machines_url=lambda: self._machines_url,
             machine_tokens=self._settings.machine_tokens,
             issuers=Issuers(self._settings.oidc, self._settings.oidc_rules, self._clock),
@@ -299,29 +300,24 @@ class Controller:
         )
 
     def machines_door(self) -> tuple[str, int, ssl.SSLContext]:
-        self._certify_listener()
-        return self._settings.machines_host, self._settings.machines_port, self._tls
-
-    def _certify_listener(self) -> None:
-        names = dict.fromkeys((CONTROLLER_HOST, socket.gethostname().lower(), *self._settings.server_names))
-        certify_listener(self._tls, self._authority, list(names), self._settings.state, datetime.now(UTC))
-
-    async def _keep_listener_certified(self, stop: asyncio.Event) -> None:
-        """Long before its certificate ends it has another."""
-        while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LISTENER_RENEWAL_S):
-                    await stop.wait()
-            if not stop.is_set():
-                self._certify_listener()
+        return self._settings.machines_host, self._settings.machines_port, self._tls.open()
 
     def publish(self, url: str, machines_url: str) -> None:
         """What the command line on this host needs to reach this controller, and machines elsewhere."""
         self._machines_url = self._machines_url or machines_url
         write_atomically(self._settings.state / keys.MACHINES_URL, self._machines_url.encode(), mode=0o644)
+        self._publish_machine_tokens(self._settings.state / keys.MACHINE_TOKENS)
         token = make_token(self._key, "operator", "local")
         write_atomically(self._settings.state / keys.OPERATOR_TOKEN, token.encode())
         write_atomically(self._settings.state / keys.CONTROLLER_URL, url.encode(), mode=0o644)
+
+    def _publish_machine_tokens(self, mark: Path) -> None:
+        if not self._settings.machine_tokens:
+            mark.unlink(missing_ok=True)
+            return
+        write_atomically(mark, b"on\n", mode=0o644)
+        fix = "join every machine (docs/SECURITY.md), then take it out of the settings"
+        _log.warning("machine_tokens is on: bearer tokens of machines are accepted", fix=fix)
 
 
 def _tell_recipients(settings: ControllerSettings, sealer: Sealer) -> None:

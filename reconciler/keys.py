@@ -18,6 +18,8 @@ PLATFORM_KEY = "platform.agekey"
 HEAD_KEY = "head.key"
 AUTHORITY = "ca"
 MACHINES_URL = "machines.url"
+MACHINE_TOKENS = "machine-tokens"
+"""There while the setting is on: `trueup token node|edge` look for it."""
 _KEY_BYTES = 32
 
 

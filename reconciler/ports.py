@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from reconciler.core.commands import Append, AppendResult
@@ -13,7 +14,18 @@ from reconciler.core.events import Event
 from reconciler.core.preview.document import RenderedPlan
 from reconciler.core.pulls import Comment, CommitStatus, OpenPullRequests
 
-__all__ = ["Doc", "EventFilter", "EventLog", "Forge", "Head", "PlanFor", "ViewSnapshot", "Views"]
+__all__ = [
+    "CertificateRecords",
+    "Doc",
+    "EventFilter",
+    "EventLog",
+    "Forge",
+    "GivenCertificate",
+    "Head",
+    "PlanFor",
+    "ViewSnapshot",
+    "Views",
+]
 
 Doc = Mapping[str, Any]
 
@@ -24,6 +36,28 @@ class Head:
 
     log_id: str
     last_event_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCertificate:
+    """The newest one of a machine. `issuer`, `root`: the names of who made it."""
+
+    identity_id: str
+    generation: int
+    issuer: str
+    root: str
+    certified_at: datetime
+    not_after: datetime
+
+
+class CertificateRecords(Protocol):
+    """What all controllers know of the certificates that any of them gave."""
+
+    async def note(self, given: Iterable[GivenCertificate]) -> None: ...
+
+    async def of(self, identity_ids: Iterable[str]) -> Mapping[str, GivenCertificate]: ...
+
+    async def oldest(self, limit: int) -> list[GivenCertificate]: ...
 
 
 class EventLog(Protocol):

@@ -84,7 +84,8 @@ class ControllerSettings:
         default=None,
     )
     machine_tokens: bool = setting(
-        "let agents and edges in with the bearer tokens of earlier versions, too", default=True
+        "deprecated: let agents and edges in with the bearer tokens of earlier versions, too, until all have joined",
+        default=False,
     )
     database_url: str = setting("any PostgreSQL >= 15; empty: an embedded one in the state folder", default="")
     platform_key_file: Path | None = setting(

@@ -1,9 +1,8 @@
-"""The authority's files, in a folder that only the controller reads (STATE/ca), never in Postgres.
+"""The authority as a controller uses it: certificates for machines and for its own listener.
 
-root.key, root.pem; issuing.key, issuing.pem; bundle.pem: all roots that machines and controllers trust, so that a new
-root is trusted before the first certificate under it exists (docs/runbooks/certificates.md). root.key is only needed
-when the issuing certificate is made anew, once a year, and may be kept elsewhere until then. Every controller of a
-fleet has the same folder.
+Opened by `reconciler.bootstrap`, asked by `reconciler.server.machines`. The files are described in `folder`; `refresh`
+takes over what `trueup ca` (`rotation`), or another controller, has changed there, so that no controller has to be
+restarted for it. An issuer that comes to its end is made anew, with the same key, while the root's key is there.
 """
 
 from __future__ import annotations
@@ -20,30 +19,31 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kit.errors import Refusal
-from kit.files import read_private, write_atomically
 from kit.machine_names import MachineKind, machine_of, machine_uri
+from reconciler.certificates.folder import PEM, AuthorityFolder, told_as_refusal
+from reconciler.certificates.reading import create, maker, read, renew_issuer
 from reconciler.certificates.signing import (
     CSR_BYTES_MAX,
-    ISSUING_LIFETIME,
-    Key,
+    MACHINE_LIFETIME,
+    name_of,
     new_key,
     pem_of,
     read_request,
-    sign_issuing,
     sign_machine,
-    sign_root,
     sign_server,
 )
-
-PEM = serialization.Encoding.PEM
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """`chain`: the machine's certificate and the issuing one, as PEM. `key_id`: SHA-256 of the machine's public key."""
+    """`chain`: the machine's certificate and the issuing one, as PEM. `key_id`: SHA-256 of the machine's public key.
+    `issuer`, `root`: the names of who made it."""
 
     chain: str
     key_id: str
+    issuer: str
+    root: str
+    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +58,59 @@ class Former:
 
 
 class Authority:
-    """`domain`: the trust domain, as it stands in every machine's name."""
+    """`domain`: the trust domain, as it stands in every machine's name. `bundle`: the roots as PEM."""
 
-    def __init__(self, folder: Path, domain: str, issuing: x509.Certificate, key: Key, bundle: str) -> None:
+    def __init__(self, folder: Path, domain: str) -> None:
         self.folder = folder
         self.domain = domain
-        self.bundle = bundle
-        self._issuing = issuing
-        self._key = key
+        self._files = AuthorityFolder(folder)
+        self._stamp = self._files.stamp
+        self._read = read(self._files)
 
     @classmethod
     def open_or_create(cls, folder: Path, domain: str, now: datetime) -> Authority:
         """A folder that holds half of it is a `Refusal`: a new root would shut out every machine there is."""
         if not folder.exists():
-            _create(folder, domain, now)
-        _renew_issuing(folder, domain, now)
-        try:
-            issuing = x509.load_pem_x509_certificate((folder / "issuing.pem").read_bytes())
-            key = _key_in(folder / "issuing.key")
-            bundle = (folder / "bundle.pem").read_text()
-            x509.load_pem_x509_certificates(bundle.encode())
-        except (OSError, ValueError) as error:
-            fix = "restore the folder from a backup, or see docs/runbooks/certificates.md"
-            raise Refusal(f"open the authority in {folder}", str(error), fix=fix, code="authority_broken") from error
-        if now > issuing.not_valid_after_utc:
+            create(folder, domain, now)
+        renew_issuer(AuthorityFolder(folder), now)
+        with told_as_refusal(folder):
+            made = cls(folder, domain)
+        if now > made._read.issuer.certificate.not_valid_after_utc:
             fix = f"put root.key back into {folder} and start again"
             raise Refusal(
                 f"open the authority in {folder}", "issuing.pem has expired", fix=fix, code="authority_broken"
             )
-        return cls(folder, domain, issuing, key, bundle)
+        return made
+
+    def refresh(self, now: datetime) -> bool:
+        """Whether anything here is new. `Refusal` when the files cannot be used: then what was read last goes on."""
+        renew_issuer(self._files, now)
+        stamp = self._files.stamp
+        if stamp == self._stamp:
+            return False
+        with told_as_refusal(self.folder):
+            self._read = read(self._files)
+        self._stamp = stamp
+        return True
+
+    @property
+    def bundle(self) -> str:
+        return self._read.bundle
+
+    @property
+    def issuer(self) -> str:
+        """The name of the one that makes certificates now."""
+        return self._read.issuer.name
+
+    @property
+    def root(self) -> str:
+        """The name of the root that made the issuer."""
+        return self._read.root
+
+    @property
+    def retired(self) -> frozenset[str]:
+        """The names of issuers that count no more."""
+        return self._read.retired
 
     @property
     def fingerprint(self) -> str:
@@ -95,10 +119,12 @@ class Authority:
 
     def certify(self, csr: str, kind: MachineKind, name: str, generation: int, now: datetime) -> Issued:
         """`Refusal` for a request that is not exactly for that machine."""
-        uri = machine_uri(self.domain, kind, name)
+        uri, held = machine_uri(self.domain, kind, name), self._read
+        issuer = held.issuer
         key = read_request(csr, uri)
-        certificate = sign_machine(key, uri, generation, self._issuing, self._key, now)
-        return Issued((certificate.public_bytes(PEM) + self._issuing.public_bytes(PEM)).decode(), key_id_of(key))
+        certificate = sign_machine(key, uri, generation, issuer.certificate, issuer.key, now)
+        chain = (certificate.public_bytes(PEM) + issuer.certificate.public_bytes(PEM)).decode()
+        return Issued(chain, key_id_of(key), issuer.name, held.root, certificate.not_valid_after_utc)
 
     def key_id(self, csr: str, kind: MachineKind, name: str) -> str:
         return key_id_of(read_request(csr, machine_uri(self.domain, kind, name)))
@@ -107,8 +133,9 @@ class Authority:
         """Of a certificate that may have expired. `Refusal` when it is not one that we made for a machine."""
         attempted = "renew a certificate that has expired"
         try:
-            certificate = x509.load_pem_x509_certificate(chain[: 2 * CSR_BYTES_MAX].encode())
-            certificate.verify_directly_issued_by(self._issuing)
+            certificates = x509.load_pem_x509_certificates(chain[: 2 * CSR_BYTES_MAX].encode())
+            certificate, issuer = (*certificates, self._read.issuer.certificate)[:2]
+            self._check_maker(certificate, issuer)
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
             (generation,) = certificate.subject.get_attributes_for_oid(x509.NameOID.SERIAL_NUMBER)
@@ -120,11 +147,23 @@ class Authority:
         number = int(str(generation.value))
         return Former(found[1], found[2], number, key_id_of(key), certificate.not_valid_after_utc)
 
+    def _check_maker(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+        """`ValueError` or `InvalidSignature` unless an issuer of ours made it while it could. It may have been replaced
+        since."""
+        held = self._read
+        certificate.verify_directly_issued_by(issuer)
+        if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise ValueError("a machine makes no certificates")
+        if name_of(issuer) in held.retired or maker(issuer, held.roots) is None:
+            raise ValueError("its issuer does not count")
+        if certificate.not_valid_after_utc > issuer.not_valid_after_utc + MACHINE_LIFETIME:
+            raise ValueError("its issuer had ended before")
+
     def server_certificate(self, names: Sequence[str], now: datetime) -> tuple[bytes, bytes]:
         """(key, chain) as PEM, for the controller's listener."""
-        key = new_key()
-        certificate = sign_server(key, names, self._issuing, self._key, now)
-        return pem_of(key), certificate.public_bytes(PEM) + self._issuing.public_bytes(PEM)
+        key, issuer = new_key(), self._read.issuer
+        certificate = sign_server(key, names, issuer.certificate, issuer.key, now)
+        return pem_of(key), certificate.public_bytes(PEM) + issuer.certificate.public_bytes(PEM)
 
 
 _JOIN = "join anew: `trueup node token NAME` or `trueup edge token NAME`"
@@ -133,45 +172,3 @@ _JOIN = "join anew: `trueup node token NAME` or `trueup edge token NAME`"
 def key_id_of(key: ec.EllipticCurvePublicKey) -> str:
     encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
-
-
-def _create(folder: Path, domain: str, now: datetime) -> None:
-    """Made beside it and renamed, so that there is all of it or nothing."""
-    making = folder.with_name(f".{folder.name}.making")
-    making.mkdir(parents=True, exist_ok=True, mode=0o700)
-    root_key = new_key()
-    root = sign_root(root_key, domain, now)
-    write_atomically(making / "root.key", pem_of(root_key))
-    write_atomically(making / "root.pem", root.public_bytes(PEM))
-    write_atomically(making / "bundle.pem", root.public_bytes(PEM))
-    _issue_issuing(making, domain, root, root_key, now)
-    making.rename(folder)
-
-
-def _renew_issuing(folder: Path, domain: str, now: datetime) -> None:
-    """In the last third of its life, while the root's key is there."""
-    try:
-        issuing = x509.load_pem_x509_certificate((folder / "issuing.pem").read_bytes())
-        if issuing.not_valid_after_utc - now > ISSUING_LIFETIME / 3:
-            return
-        root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
-        _issue_issuing(folder, domain, root, _key_in(folder / "root.key"), now)
-    except FileNotFoundError:
-        return
-
-
-def _issue_issuing(folder: Path, domain: str, root: x509.Certificate, root_key: Key, now: datetime) -> None:
-    """The key stays, so that a crash between two files leaves a pair that fits."""
-    try:
-        key = _key_in(folder / "issuing.key")
-    except FileNotFoundError:
-        key = new_key()
-        write_atomically(folder / "issuing.key", pem_of(key))
-    write_atomically(folder / "issuing.pem", sign_issuing(key, domain, root, root_key, now).public_bytes(PEM))
-
-
-def _key_in(path: Path) -> Key:
-    key = serialization.load_pem_private_key(read_private(path), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{path} holds no P-256 key")  # noqa: TRY004  # of the file's content
-    return key

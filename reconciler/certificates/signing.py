@@ -8,6 +8,7 @@ subject.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -27,6 +28,8 @@ MACHINE_LIFETIME = timedelta(hours=1)
 SKEW = timedelta(minutes=5)
 """How far a clock may be behind the controller's."""
 CSR_BYTES_MAX = 8192
+NAME_CHARS_MAX = 64
+"""Of a common name, says X.520."""
 
 Key = ec.EllipticCurvePrivateKey
 
@@ -42,11 +45,32 @@ def pem_of(key: Key) -> bytes:
 
 
 def sign_root(key: Key, domain: str, now: datetime) -> x509.Certificate:
-    return _authority(key, f"trueup root of {domain} {now:%Y-%m-%d}", None, key, 1, now, ROOT_LIFETIME)
+    return _authority(key, _own_name("root", key, domain), None, key, 1, now, ROOT_LIFETIME)
 
 
-def sign_issuing(key: Key, domain: str, root: x509.Certificate, root_key: Key, now: datetime) -> x509.Certificate:
-    return _authority(key, f"trueup issuer of {domain}", root, root_key, 0, now, ISSUING_LIFETIME)
+def sign_issuing(
+    key: Key, domain: str, root: x509.Certificate, root_key: Key, now: datetime, *, name: x509.Name | None = None
+) -> x509.Certificate:
+    """`name`: of the issuer whose key this is, when it is made anew."""
+    return _authority(key, name or _own_name("issuer", key, domain), root, root_key, 0, now, ISSUING_LIFETIME)
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Of a root or an issuer."""
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
+
+
+def domain_in(name: str) -> str:
+    """The trust domain that a root's name says, for the name of the next."""
+    return name.partition(" of ")[2].partition(" ")[0]
+
+
+def _own_name(what: str, key: Key, domain: str) -> x509.Name:
+    """One that no other key has: a certificate says who made it by that name."""
+    encoded = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    text = f"trueup {what} {hashlib.sha256(encoded).hexdigest()[:12]} of {domain}"
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:NAME_CHARS_MAX])])
 
 
 def sign_machine(
@@ -113,9 +137,14 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _authority(
-    key: Key, name: str, issuer: x509.Certificate | None, issuer_key: Key, depth: int, now: datetime, life: timedelta
+    key: Key,
+    subject: x509.Name,
+    issuer: x509.Certificate | None,
+    issuer_key: Key,
+    depth: int,
+    now: datetime,
+    life: timedelta,
 ) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(subject, issuer.subject if issuer else subject, key.public_key(), now, life)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=depth), True)
     builder = builder.add_extension(_usage(certificates=True), True)

@@ -21,6 +21,7 @@ MEANING = {
 
 _EXIT_OF_CODE = {
     **dict.fromkeys(("usage", "settings_invalid", "invalid_argument", "ambiguous", "document_invalid"), USAGE),
+    "machine_tokens_off": USAGE,
     **dict.fromkeys(("unauthorized", "token_expired", "forbidden", "key_exposed", "node_mismatch"), AUTH),
     **dict.fromkeys(("not_found", "node_unknown", "secret_not_found"), MISSING),
     **dict.fromkeys(

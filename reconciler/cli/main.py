@@ -33,6 +33,7 @@ COMMANDS = {
     "log": "what each commit did; prove that the log is the one that was written; copy old events into an archive",
     "node": "let a node join; drain, disable, activate or revoke it",
     "edge": "let an edge join, or revoke one",
+    "ca": "the keys that make the certificates of machines: status, rotation",
     "suspend": "keep a source, an environment or an app as it is",
     "resume": "let what is suspended follow Git again",
     "hold": "keep an app on an earlier release",

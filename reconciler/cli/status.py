@@ -44,6 +44,7 @@ def page(document: Doc) -> Page:
     made.add("", [f"{headline} (event {document['event_id']}{behind})"])
     made.add("HELD BACK BY PEOPLE", [line for each in document.get("acts", ()) for line in _act(each)])
     made.add("PROBLEMS", _problems(document))
+    made.add("WARNINGS", [f"{each['message']} ({each['fix']})" for each in document.get("warnings", ())])
     for heading, columns, rows in _tables(document):
         made.add(heading, [], columns, rows)
     return made

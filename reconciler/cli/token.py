@@ -11,6 +11,7 @@ from typing import Any
 
 from kit.control_plane import ControlPlane
 from kit.errors import Refusal
+from kit.machine_names import MACHINE_KINDS
 from reconciler.cli.client import REQUEST_TIMEOUT_S, add_connection_options, add_state_option, connect, state_folder
 from reconciler.cli.output import Page, add_output_option, print_json, print_page
 
@@ -18,7 +19,8 @@ DESCRIPTION = """\
 create, list, revoke: tokens of people and CI. What they may: read, look, act, remove, admit, grant. The others print a
 token that is made with the key in the controller's state folder, so they run where the controller runs: of an operator;
 of a webhook (NAME is the source, the token is the secret to give to the forge); of a node or an edge of an earlier
-version. Those end when STATE/token.key is replaced."""
+version, while the controller's machine_tokens is on. Those end when STATE/token.key is replaced. Machines join:
+`trueup node token`, `trueup edge token`."""
 
 _KEYED = ("node", "edge", "operator", "webhook")
 
@@ -95,9 +97,11 @@ def run_revoke(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     from reconciler.core.tokens import make_token
-    from reconciler.keys import token_key
+    from reconciler.keys import MACHINE_TOKENS, token_key
 
     state = state_folder(args)
+    if args.role in MACHINE_KINDS and not (state / MACHINE_TOKENS).exists():
+        raise _no_machine_tokens(args.role, args.name)
     if not state.is_dir():
         fix = "name the controller's state folder with --state"
         raise Refusal(
@@ -112,6 +116,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(token + "\n")
     return 0
+
+
+def _no_machine_tokens(role: str, name: str) -> Refusal:
+    return Refusal(
+        f"make a token of {role} {name}",
+        "machines join and live on certificates; the controller takes no such token (machine_tokens is off)",
+        fix=f"`trueup {role} token {name}` prints a token to join with",
+        code="machine_tokens_off",
+    )
 
 
 def _row(each: dict[str, Any]) -> tuple[Any, ...]:

@@ -22,10 +22,12 @@ from kit import logs
 from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
+from reconciler.server.authority import AuthorityReads
 from reconciler.server.connections import Connection, Doorman
 from reconciler.server.deps import Deps
 from reconciler.server.description import Description
 from reconciler.server.draining import DRAINING, Draining
+from reconciler.server.former_tokens import FormerTokens
 from reconciler.server.guard import Guard, add_headers
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
@@ -34,6 +36,7 @@ from reconciler.server.machines import Machines
 from reconciler.server.plan_source import PlanSource
 from reconciler.server.pulse import Pulse
 from reconciler.server.reads import Reads
+from reconciler.server.renewals import Renewals
 from reconciler.server.requests import only_known
 from reconciler.server.routes import route_table
 from reconciler.server.sent_plans import SentPlans
@@ -63,18 +66,29 @@ def build_app(deps: Deps) -> web.Application:
     pulse = Pulse(deps.clock, deps.heartbeat_ages_s)
     sources = Sources(deps)
     draining = Draining()
-    reads = Reads(deps, hub, pulse, sources.counts, draining, streams.document)
+    former_tokens = FormerTokens(deps.clock, allowed=deps.machine_tokens)
+    reads = Reads(deps, hub, pulse, sources.counts, draining, streams.document, former_tokens.warnings)
     agents = Agents(deps, pulse, plans, sent_plans)
-    standing = Standing(deps.views, deps.token_key, deps.clock, deps.authority.domain if deps.authority else "")
-    machines, tokens = Machines(deps, standing), AccessTokens(deps, standing)
+    renewals = Renewals(deps.certificates)
+    standing = _standing(deps, renewals)
+    machines, tokens = Machines(deps, standing, renewals), AccessTokens(deps, standing)
+    authority = AuthorityReads(deps, standing, renewals)
     description = Description()
     table = description.routes = route_table(
-        reads, agents, Acts(deps), sources, machines, tokens, Login(deps, standing), stream, description.serve
+        reads,
+        agents,
+        Acts(deps),
+        sources,
+        machines,
+        authority,
+        tokens,
+        Login(deps, standing),
+        stream,
+        description.serve,
     )
     made: dict[web.AbstractRoute, Route] = {}
-    app = web.Application(
-        middlewares=[Guard(deps, made, standing).middleware()], client_max_size=deps.limits.body_bytes_max
-    )
+    guard = Guard(deps, made, standing, former_tokens)
+    app = web.Application(middlewares=[guard.middleware()], client_max_size=deps.limits.body_bytes_max)
     for route in table:
         # add_route, not add_get: that would also open HEAD, which is not in the table.
         made[app.router.add_route(route.method, route.path, route.handler, expect_handler=only_known)] = route
@@ -85,6 +99,13 @@ def build_app(deps: Deps) -> web.Application:
     app.cleanup_ctx.append(_keep_standing)
     app.on_shutdown.append(_end_streams)
     return app
+
+
+def _standing(deps: Deps, renewals: Renewals) -> Standing:
+    authority = deps.authority
+    if authority is None:
+        return Standing(deps.views, deps.token_key, deps.clock, "", renewals, frozenset)
+    return Standing(deps.views, deps.token_key, deps.clock, authority.domain, renewals, lambda: authority.retired)
 
 
 async def _tail(app: web.Application) -> AsyncIterator[None]:

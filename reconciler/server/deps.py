@@ -15,7 +15,7 @@ from reconciler.core.history import HistoryPage, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.handlers.identities import IdentityHandlers
 from reconciler.oidc.issuers import Issuers
-from reconciler.ports import Doc, EventLog, Views
+from reconciler.ports import CertificateRecords, Doc, EventLog, Views
 from reconciler.server.limits import Limits
 
 
@@ -82,10 +82,12 @@ class Deps:
     authority: Authority | None = None
     """None: machines have no certificates here."""
     identities: IdentityHandlers | None = None
+    certificates: CertificateRecords | None = None
+    """What all controllers know of the certificates that were given; None: each knows its own."""
     machines_url: Callable[[], str] = str
     """Where machines reach this controller."""
-    machine_tokens: bool = True
-    """Whether nodes and edges may come with a bearer token instead of a certificate."""
+    machine_tokens: bool = False
+    """Whether nodes and edges may come with a bearer token of earlier versions instead of a certificate."""
     issuers: Issuers | None = None
     """Who vouches for people and CI by OIDC; None: nobody."""
     projects: Callable[[], Mapping[str, tuple[str, str]]] = dict

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 
 from kit.errors import TrueupError
+from reconciler.server.ending import Ending
 from reconciler.server.hub import Hub
 from reconciler.server.ring import bookmark_line
 
 
 class Following:
-    """`key`: see `reconciler.core.filters`. `cut_off`: why the connection before this one was."""
+    """`key`: see `reconciler.core.filters`. `ending`: for reasons of its own. `cut_off`: why the connection before it
+    was."""
 
-    def __init__(self, hub: Hub, key: str, position: int, cut_off: str = "") -> None:
+    def __init__(self, hub: Hub, key: str, position: int, ending: Ending, cut_off: str = "") -> None:
         self._hub = hub
+        self.ending = ending
         self._key = key
         self._log_id = hub.current_ring().log_id
         self._generation = hub.generation
@@ -55,7 +58,7 @@ class Following:
 
     def ended(self) -> bool:
         moved = "log_changed" if self._hub.generation != self._generation else ""
-        self.end_reason = self.end_reason or self._hub.closing or moved
+        self.end_reason = self.end_reason or self.ending.reason or self._hub.closing or moved
         return bool(self.end_reason)
 
 

@@ -26,11 +26,12 @@ from reconciler.server.auth import check_authorization
 from reconciler.server.connections import address_of
 from reconciler.server.deps import Deps
 from reconciler.server.draining import DRAINING
+from reconciler.server.former_tokens import FormerTokens
 from reconciler.server.problems import Problem, problem_bytes, problem_of
 from reconciler.server.rates import Rates
 from reconciler.server.requests import known_query, sound_words
-from reconciler.server.standing import Standing
-from reconciler.server.table import ENDS_AT_S, GENERATION, IDENTITY, REQUEST_ID, Budget, Handler, Route
+from reconciler.server.standing import PEER, Peer, Standing
+from reconciler.server.table import ENDS_AT_S, IDENTITY, REQUEST_ID, Budget, Handler, Route
 
 _access = logs.get("http")
 
@@ -38,9 +39,16 @@ _access = logs.get("http")
 class Guard:
     """`routes`: the aiohttp route of each entry of the table."""
 
-    def __init__(self, deps: Deps, routes: Mapping[web.AbstractRoute, Route], standing: Standing) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        routes: Mapping[web.AbstractRoute, Route],
+        standing: Standing,
+        former_tokens: FormerTokens,
+    ) -> None:
         self._deps = deps
         self._standing = standing
+        self._former_tokens = former_tokens
         self._routes = routes
         self._rates = Rates(deps.limits)
 
@@ -131,7 +139,8 @@ class Guard:
         identity = check_authorization(self._deps.token_key, header)
         if identity is None or identity.role not in MACHINE_KINDS:
             return identity
-        return identity if self._deps.machine_tokens and not self._why_void(identity, None) else None
+        self._former_tokens.admit(identity)
+        return None if self._why_void(identity, None) else identity
 
     async def _vouched_for(self, request: web.Request, issuers: Issuers, token: str) -> Identity:
         """By an OIDC issuer. Somebody whom no rule names is as unproven as somebody whom nobody vouches for: at a
@@ -151,17 +160,19 @@ class Guard:
             raise Problem("unauthorized", "there is a certificate and a token", fix="come with one of them")
         peer = self._standing.peer(certificate)
         await self._standing.known(self._deps.limits.view_wait_s)
-        if why := self._why_void(peer.identity, peer.generation):
+        if why := self._standing.why_peer_void(peer):
             raise Problem("unauthorized", why)
-        request[GENERATION] = peer.generation
+        request[PEER] = peer
         return peer.identity
 
-    def _why_void(self, identity: Identity, generation: int | None, ends_at_s: float | None = None) -> str:
+    def _why_void(self, identity: Identity, peer: Peer | None, ends_at_s: float | None = None) -> str:
         if ends_at_s is not None and datetime.fromisoformat(self._deps.clock.utc()).timestamp() > ends_at_s:
             return f"the token of {identity} has expired"
+        if peer is not None:
+            return self._standing.why_peer_void(peer)
         if identity.role == "token":
             return self._standing.token_void(identity.name)
-        return self._standing.why_void(identity, generation) if identity.role in MACHINE_KINDS else ""
+        return self._standing.why_void(identity, None) if identity.role in MACHINE_KINDS else ""
 
     def _count(self, budget: Budget, caller: str) -> None:
         self._rates.take(budget, caller, self._deps.clock.now_s())
@@ -172,7 +183,7 @@ class Guard:
         if route.query is not None:
             known_query(request, route.query)
         if route.streams:
-            void = partial(self._why_void, request[IDENTITY], request.get(GENERATION), request.get(ENDS_AT_S))
+            void = partial(self._why_void, request[IDENTITY], request.get(PEER), request.get(ENDS_AT_S))
             with self._standing.watching(request, request[IDENTITY], void):
                 return await handler(request)
         async with asyncio.timeout(self._deps.limits.handler_timeout_s):

@@ -8,6 +8,8 @@ longer than certificates live.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,11 +26,13 @@ from reconciler.core.acts import REASON_CHARS_MAX
 from reconciler.core.decide.identities import Invite, Join
 from reconciler.core.permission import Identity
 from reconciler.handlers.identities import IdentityHandlers
+from reconciler.ports import GivenCertificate
 from reconciler.server.deps import Deps
 from reconciler.server.problems import Problem
+from reconciler.server.renewals import Renewals
 from reconciler.server.requests import read_document
-from reconciler.server.standing import Standing, keyed_digest
-from reconciler.server.table import GENERATION, IDENTITY, Handler
+from reconciler.server.standing import FRESH_S, PEER, Standing, keyed_digest
+from reconciler.server.table import IDENTITY, Handler
 
 JOIN_TOKEN_LIFETIME = timedelta(minutes=10)
 EXPIRED_MAX = timedelta(days=7)
@@ -56,9 +60,10 @@ class RevokeAsked:
 
 
 class Machines:
-    def __init__(self, deps: Deps, standing: Standing) -> None:
+    def __init__(self, deps: Deps, standing: Standing, renewals: Renewals) -> None:
         self._deps = deps
         self._standing = standing
+        self._renewals = renewals
 
     async def trust(self, request: web.Request) -> web.Response:
         """The roots, for a machine that checks them against its join token."""
@@ -90,7 +95,7 @@ class Machines:
             check_reason(asked.reason)
             identity_id = f"{kind}/{request.match_info[kind]}"
             recorded = await self._handlers().revoke(identity_id, asked.reason, str(request[IDENTITY]))
-            await self._standing.look()
+            await self._standing.look_past(recorded.last_event_id)
             return web.json_response({"identity_id": identity_id, "event_id": recorded.last_event_id})
 
         return answer
@@ -112,12 +117,13 @@ class Machines:
         async def answer(request: web.Request) -> web.StreamResponse:
             """Over a connection that the present certificate proves; the new one is of the same generation."""
             asked = from_json(RenewAsked, await read_document(request, self._deps.limits))
-            generation = request.get(GENERATION)
-            if generation is None:
+            peer = request.get(PEER)
+            if peer is None:
                 raise Problem("forbidden", "only a machine that has a certificate can renew it")
-            return self._answer(
-                self._authority().certify(asked.csr, kind, request.match_info[kind], generation, self._now())
-            )
+            await self._look_at_all()
+            if why := self._standing.why_peer_void(peer):
+                raise Problem("unauthorized", why)
+            return self._answer(self._certify(asked.csr, kind, request.match_info[kind], peer.generation))
 
         return answer
 
@@ -128,13 +134,14 @@ class Machines:
         join = Join(f"{token.kind}/{token.name}", token.token_id, digest, key_id, remote)
         generation = await self._handlers().join(join)
         _log.info("joined", machine=join.identity_id, generation=generation, key_id=key_id, remote=remote)
-        return authority.certify(asked.csr, token.kind, token.name, generation, self._now())
+        return self._certify(asked.csr, token.kind, token.name, generation)
 
     async def _come_back(self, asked: JoinAsked) -> Issued:
         authority = self._authority()
         former = authority.former(asked.certificate)
         identity = Identity(former.kind, former.name)
         await self._standing.known(self._deps.limits.view_wait_s)
+        await self._look_at_all()
         why = self._standing.why_void(identity, former.generation)
         if self._now() > former.not_after + EXPIRED_MAX:
             why = f"it ended more than {EXPIRED_MAX.days} days ago"
@@ -143,7 +150,21 @@ class Machines:
         if why:
             fix = f"join anew: `trueup {former.kind} token {former.name}`"
             raise Refusal(f"renew the certificate of {identity}", why, fix=fix, code="join_refused")
-        return authority.certify(asked.csr, former.kind, former.name, former.generation, self._now())
+        return self._certify(asked.csr, former.kind, former.name, former.generation)
+
+    async def _look_at_all(self) -> None:
+        """Whatever was recorded before, by any controller, counts before a certificate is given; while the database is
+        away, what was known last."""
+        with contextlib.suppress(TrueupError, TimeoutError):
+            async with asyncio.timeout(FRESH_S):
+                await self._standing.look_past((await self._deps.log.head()).last_event_id)
+
+    def _certify(self, csr: str, kind: MachineKind, name: str, generation: int) -> Issued:
+        now = self._now()
+        issued = self._authority().certify(csr, kind, name, generation, now)
+        made = (issued.issuer, issued.root, now, issued.not_after)
+        self._renewals.note(GivenCertificate(f"{kind}/{name}", generation, *made))
+        return issued
 
     def _answer(self, issued: Issued) -> web.Response:
         return web.json_response({"certificate": issued.chain, "bundle": self._authority().bundle})

@@ -9,7 +9,8 @@ Every answer names the event_id that it shows, so that a reader who passes it on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -48,8 +49,10 @@ class Reads:
         hooks: HookCounts,
         draining: Draining,
         streams: Callable[[], Mapping[str, int]],
+        warnings: Callable[[], Sequence[Mapping[str, Any]]],
     ) -> None:
         self._deps = deps
+        self._warnings = warnings
         self._hub = hub
         self._pulse = pulse
         self._hooks = hooks
@@ -128,7 +131,12 @@ class Reads:
         document = await asyncio.to_thread(
             status_document, snapshot, head, ages_s, checkpoints, quarantined, followed, lags_s, behind
         )
-        return web.json_response({**document, "webhooks": self._hooks.document(), "streams": self._streams()})
+        more = {
+            "webhooks": self._hooks.document(),
+            "streams": self._streams(),
+            "warnings": list(self._warnings()),
+        }
+        return web.json_response({**document, **more})
 
     async def why(self, request: web.Request) -> web.Response:
         """Why a resource, an instance, a node or a commit is as it is: see `reconciler.core.explain`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from reconciler.server.access_tokens import AccessTokens
 from reconciler.server.acts import Acts
 from reconciler.server.agents import Agents
+from reconciler.server.authority import AuthorityReads
 from reconciler.server.login import Login
 from reconciler.server.machines import Machines
 from reconciler.server.reads import Reads
@@ -34,6 +35,7 @@ def route_table(
     acts: Acts,
     sources: Sources,
     machines: Machines,
+    authority: AuthorityReads,
     tokens: AccessTokens,
     login: Login,
     stream: Handler,
@@ -93,6 +95,7 @@ def route_table(
             "POST", "/v1/edges/{edge}/reports", "report", "edge {edge}", agents.edge_report, body=True, budget="agent"
         ),
         Route("GET", "/v1/trust", "probe", "service", machines.trust),
+        Route("GET", "/v1/authority", "read", "fleet", authority.show),
         Route("POST", "/v1/join", "join", "service", machines.join, body=True, budget="unproven"),
         Route("POST", "/v1/nodes/{node}/token", "admit", "node {node}", machines.invite("node")),
         Route("POST", "/v1/nodes/{node}/revoke", "admit", "node {node}", machines.revoke("node"), body=True),

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,11 +26,17 @@ from kit.errors import TrueupError
 from kit.machine_names import machine_of
 from reconciler.core.permission import Identity, Scope
 from reconciler.ports import Doc, Views
+from reconciler.server.ending import ENDING, Ending
 from reconciler.server.problems import Problem
+from reconciler.server.renewals import Renewals
 
 LOOK_S = 0.5
 LOOK_TIMEOUT_S = 10.0
+FRESH_S = 2.0
+VIEWS = ("identities", "tokens")
 SKEW = timedelta(minutes=1)
+STREAM_ALLOWANCE = timedelta(minutes=5)
+"""For clocks that differ, before a stream ends with the newest certificate of its machine."""
 _TOKEN = re.compile(r"trueup_(t-[a-z0-9]{4,40})_([A-Za-z0-9_-]{43})")
 _log = logs.get("identity")
 
@@ -42,26 +48,52 @@ class Peer:
     identity: Identity
     generation: int
     not_after: datetime
+    issuer: str
+
+    @property
+    def identity_id(self) -> str:
+        return f"{self.identity.role}/{self.identity.name}"
 
 
-@dataclass(frozen=True, slots=True)
+PEER = web.RequestKey("peer", Peer)
+"""Not set when the caller showed no certificate."""
+
+
+@dataclass(slots=True)
 class _Open:
+    """`until`: the end of the newest certificate of its machine that is known; None: it has none."""
+
     identity: Identity
     why_void: Callable[[], str]
     transport: asyncio.BaseTransport
+    ending: Ending
+    peer: Peer | None
+    until: datetime | None
 
 
 class Standing:
-    """`domain`: the trust domain; empty: no certificate is good."""
+    """`domain`: the trust domain; empty: no certificate is good. `retired`: the issuers that do not count."""
 
-    def __init__(self, views: Views, token_key: bytes, clock: Clock, domain: str) -> None:
+    def __init__(
+        self,
+        views: Views,
+        token_key: bytes,
+        clock: Clock,
+        domain: str,
+        renewals: Renewals,
+        retired: Callable[[], Collection[str]],
+    ) -> None:
         self._views = views
         self._token_key = token_key
         self._clock = clock
         self._domain = domain
+        self._renewals = renewals
+        self._retired = retired
         self._identities: Mapping[str, Doc] = {}
         self._tokens: Mapping[str, Doc] = {}
         self._looked = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._seen_event_id = 0
         self._open: dict[int, _Open] = {}
         self._numbers = itertools.count()
 
@@ -71,11 +103,23 @@ class Standing:
             with contextlib.suppress(TrueupError, TimeoutError):
                 async with asyncio.timeout(LOOK_TIMEOUT_S):
                     await self.look()
+                    await self._renewals.flush()
+                    await self._end_with_certificates()
             await asyncio.sleep(LOOK_S)
 
+    async def look_past(self, event_id: int) -> None:
+        """As `look`, and what that event says is in it, if the views and the database come that far in FRESH_S. Of many
+        who ask at once, each gets what one of them has seen."""
+        with contextlib.suppress(TrueupError, TimeoutError):
+            async with asyncio.timeout(FRESH_S), self._looking:
+                if self._seen_event_id < event_id:
+                    await self._views.wait_for(event_id, VIEWS, FRESH_S)
+                    await self.look()
+
     async def look(self) -> None:
-        rows = (await self._views.snapshot(("identities", "tokens"))).rows
-        self._identities, self._tokens = rows["identities"], rows["tokens"]
+        snapshot = await self._views.snapshot(VIEWS)
+        self._identities, self._tokens = snapshot.rows["identities"], snapshot.rows["tokens"]
+        self._seen_event_id = snapshot.event_id
         self._looked.set()
         for number, each in list(self._open.items()):
             if why := each.why_void():
@@ -84,6 +128,20 @@ class Standing:
                 if isinstance(each.transport, asyncio.Transport):
                     each.transport.abort()
 
+    async def _end_with_certificates(self) -> None:
+        """A stream lives as long as its machine renews, here or at another controller. One that has not is told so: it
+        comes back with a newer certificate, or renews the one that has ended with its key."""
+        over = self._now() - STREAM_ALLOWANCE
+        late = [each for each in self._open.values() if each.until is not None and each.until < over]
+        newest = await self._renewals.of({each.peer.identity_id for each in late if each.peer is not None})
+        for each in late:
+            given = newest.get(each.peer.identity_id) if each.peer is not None else None
+            if given is not None and each.peer is not None and given.generation == each.peer.generation:
+                each.until = given.not_after
+            if each.until is not None and each.until < over and not each.ending.reason:
+                _log.warning("stream ended", identity=str(each.identity), why="its machine has not renewed")
+                each.ending.end("certificate_ended")
+
     async def known(self, timeout_s: float) -> None:
         """Nobody is let in before it is known who was revoked."""
         try:
@@ -91,6 +149,12 @@ class Standing:
                 await self._looked.wait()
         except TimeoutError as error:
             raise Problem("unavailable", "it is not known yet which identities are revoked") from error
+
+    def why_peer_void(self, peer: Peer) -> str:
+        """Of a certificate; see `why_void`."""
+        if peer.issuer in self._retired():
+            return f"who made the certificate of {peer.identity} does not count any more: join anew"
+        return self.why_void(peer.identity, peer.generation)
 
     def why_void(self, identity: Identity, generation: int | None) -> str:
         """Empty for a machine that may go on. `generation`: of its certificate; None: it has none. A certificate that
@@ -110,12 +174,13 @@ class Standing:
         found = machine_of(uris[0]) if len(certificate.get("subjectAltName", ())) == len(uris) == 1 else None
         subject = {name: value for part in certificate.get("subject", ()) for name, value in part}
         generation = subject.get("serialNumber", "")
-        if found is None or found[0] != self._domain or not generation.isdecimal():
+        if found is None or found[0] != self._domain or not (generation.isascii() and generation.isdecimal()):
             raise Problem("unauthorized", "the certificate names no machine of this fleet")
         not_after = datetime.strptime(certificate["notAfter"], "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
         if self._now() > not_after + SKEW:
             raise Problem("unauthorized", "the certificate has expired", fix="connect anew with the renewed one")
-        return Peer(Identity(found[1], found[2]), int(generation), not_after)
+        issuer = {name: value for part in certificate.get("issuer", ()) for name, value in part}
+        return Peer(Identity(found[1], found[2]), int(generation), not_after, issuer.get("commonName", ""))
 
     def bearer(self, text: str) -> Identity | None:
         """Whom a token of people or CI proves. As slow for a nearly right secret as for a wrong one."""
@@ -140,12 +205,16 @@ class Standing:
 
     @contextlib.contextmanager
     def watching(self, request: web.Request, identity: Identity, why_void: Callable[[], str]) -> Iterator[None]:
-        """While it is open the connection is cut as soon as `why_void` says something."""
+        """While it is open the connection is cut as soon as `why_void` says something, and ended with its machine's
+        certificate."""
         if request.transport is None:
             yield
             return
         number = next(self._numbers)
-        self._open[number] = _Open(identity, why_void, request.transport)
+        request[ENDING] = ending = Ending()
+        peer = request.get(PEER)
+        until = peer.not_after if peer is not None else None
+        self._open[number] = _Open(identity, why_void, request.transport, ending, peer, until)
         try:
             yield
         finally:

@@ -25,6 +25,7 @@ class StreamConnection:
         self._writer = writer
         self._limits = limits
         self._seat = Seat(key, writer.transport, chunked=writer.chunked)
+        following.ending.wakes(self._seat.left.set)
         self._rng = rng
 
     @property

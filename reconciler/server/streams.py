@@ -27,6 +27,7 @@ from kit import logs
 from kit.clock import Clock
 from reconciler.ports import EventLog
 from reconciler.server.auth import Identity
+from reconciler.server.ending import ENDING, Ending
 from reconciler.server.following import Following, line_of
 from reconciler.server.hub import Hub
 from reconciler.server.limits import Limits
@@ -78,7 +79,10 @@ class Streams:
             return await self._stream(request, identity, wanted.key, position)
 
     async def _stream(self, request: web.Request, identity: Identity, key: str, position: int) -> web.StreamResponse:
-        writer, following = StreamWriter(request, self._limits), self._following(identity, key, position)
+        writer, following = (
+            StreamWriter(request, self._limits),
+            self._following(identity, key, position, request.get(ENDING)),
+        )
         connection = StreamConnection(self._hub, key, following, writer, self._limits, self._rng)
         async with self._served(identity, following, writer):
             await connection.begin()
@@ -93,7 +97,7 @@ class Streams:
             if shown.log_id != ring.log_id:
                 raise Problem("unavailable", "the log is just becoming another one", fix="come back in a moment")
             writer = StreamWriter(request, self._limits)
-            following = self._following(identity, wanted.key, shown.event_id)
+            following = self._following(identity, wanted.key, shown.event_id, request.get(ENDING))
             connection = StreamConnection(self._hub, wanted.key, following, writer, self._limits, self._rng)
             async with self._served(identity, following, writer):
                 await connection.begin()
@@ -131,8 +135,8 @@ class Streams:
                 break
         return web.Response(body=lines + (data or following.end()), headers=HEADERS)
 
-    def _following(self, identity: Identity, key: str, position: int) -> Following:
-        return Following(self._hub, key, position, self._slow.why(identity))
+    def _following(self, identity: Identity, key: str, position: int, ending: Ending | None = None) -> Following:
+        return Following(self._hub, key, position, ending or Ending(), self._slow.why(identity))
 
     async def _start(self, cursor: str) -> int:
         """The position that a cursor names; without one, the present head."""

@@ -34,9 +34,6 @@ REQUEST_ID = web.RequestKey("request_id", str)
 Budget = Literal["request", "agent", "heartbeat", "stream", "webhook", "unproven"]
 """What a request counts against: see `reconciler.server.rates`."""
 
-GENERATION = web.RequestKey("generation", int)
-"""Of the certificate that the caller showed; not set when it showed none."""
-
 ENDS_AT_S = web.RequestKey("ends_at_s", float)
 """When what the caller showed stops to be good, in seconds since 1970; not set when nothing but a view says so."""
 

@@ -25,6 +25,7 @@ from reconciler.core.steps import Step
 from reconciler.core.views import PROJECTIONS
 from reconciler.store.append_line import PLANS, AppendLine
 from reconciler.store.archive import Archiver, archived
+from reconciler.store.certificates import MachineCertificates
 from reconciler.store.claims import NAME as CLAIMS
 from reconciler.store.claims import ClaimsRebuilder
 from reconciler.store.event_log import PostgresEventLog
@@ -57,6 +58,7 @@ class Store:
     views: PostgresViews
     writer: ViewWriter
     heartbeats: Heartbeats
+    certificates: MachineCertificates
     leases: Leases
     access: Access
     _rebuilder: Rebuilder
@@ -196,6 +198,7 @@ async def _open(settings: StoreSettings, access: Access, clock: Clock, holder: s
         views=views,
         writer=ViewWriter(pool, log, views),
         heartbeats=Heartbeats(pool, clock),
+        certificates=MachineCertificates(pool),
         leases=Leases(lambda: connect(access.app_url, role=access.app_role), pool, holder, clock),
         access=access,
         _rebuilder=Rebuilder(pool, log, views),

@@ -14,6 +14,7 @@ import aiohttp
 
 from reconciler.core.tokens import make_token
 from tests.acceptance.test_two_controllers import Controller, Site, enrolment, exit_code, site, until
+from tests.joining import as_machine
 
 __all__ = ["site"]
 
@@ -26,7 +27,7 @@ def token(controller: Controller) -> str:
 
 async def with_node(site: Site, *more: str) -> Controller:
     controller = await site.start("a", *more)
-    async with controller.control_plane("node", "node-a") as node:
+    async with as_machine(controller.state, "node", "node-a") as node:
         await node.post_json("/v1/nodes/node-a/enrol", enrolment())
     return controller
 

@@ -33,6 +33,7 @@ from reconciler.vault import Vault
 from reconciler.vault.sealing import sealed_for
 from tests.acceptance.programs import Program
 from tests.acceptance.repository import Repository
+from tests.joining import as_machine
 
 DEADLINE_S = 60.0
 """For what has to happen at all: a machine that is busy takes its time."""
@@ -63,8 +64,8 @@ class Controller:
     def url(self) -> str:
         return (self.state / "controller.url").read_text().strip()
 
-    def control_plane(self, role: Any = "operator", name: str = "test") -> ControlPlane:
-        return ControlPlane(self.url, make_token((self.site / "a" / "token.key").read_bytes(), role, name))
+    def control_plane(self) -> ControlPlane:
+        return ControlPlane(self.url, make_token((self.site / "a" / "token.key").read_bytes(), "operator", "test"))
 
     async def get(self, path: str) -> Any:
         async with self.control_plane() as control_plane:
@@ -217,7 +218,7 @@ async def test_one_decides_both_serve_and_a_killed_leader_is_replaced(site: Site
     b = await site.start("b")
     assert await b.leases() == await a.leases()
     listener = Listener()
-    async with b.control_plane("node", "node-a") as control_plane, listener.listening(b):
+    async with as_machine(b.state, "node", "node-a") as control_plane, listener.listening(b):
         await control_plane.post_json("/v1/nodes/node-a/enrol", enrolment())
         await control_plane.post_json("/v1/nodes/node-a/heartbeat", {})
         ages = {each["node_id"]: each["heartbeat_age_s"] for each in (await a.get("/v1/status"))["nodes"]}
@@ -267,7 +268,7 @@ async def test_a_leader_that_was_paused_writes_nothing_when_it_wakes(site: Site)
     """b, which has taken over, is paused as well while a wakes to new work: whatever is written then would be a's."""
     a = await site.start("a")
     await until(a.holds_all, a)
-    async with a.control_plane("node", "node-a") as control_plane:
+    async with as_machine(a.state, "node", "node-a") as control_plane:
         await control_plane.post_json("/v1/nodes/node-a/enrol", enrolment())
     commit = push_app(site, 1)
     await until(lambda: _is(a.applied(), commit), a)

@@ -15,7 +15,6 @@ from aiohttp import web
 from reconciler.certificates.authority import Authority
 from reconciler.oidc import fetching
 from reconciler.oidc.issuers import Issuers
-from reconciler.server.tls import certify_listener
 from tests.attacks.oidc_door import Hand, oidc_door
 from tests.oidc.issuer import KEYS, issuing, jwk_of, never, rule
 from tests.unit.server.world import serving, until
@@ -186,8 +185,10 @@ async def test_a_key_that_is_for_something_else_or_weak_is_passed_over(key: dict
 
 async def test_an_issuers_certificate_is_checked(tmp_path: Path) -> None:
     authority = Authority.open_or_create(tmp_path / "ca", "idp.test", datetime.now(UTC))
+    key, chain = authority.server_certificate(["localhost"], datetime.now(UTC))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certify_listener(tls, authority, ["localhost"], tmp_path, datetime.now(UTC))
+    (tmp_path / "issuer.pem").write_bytes(key + chain)
+    tls.load_cert_chain(tmp_path / "issuer.pem")
     async with issuing(tls) as issuer:
         for ca_file, status in ((tmp_path / "ca" / "bundle.pem", 200), (None, 503)):
             corp = issuer.settings("corp", ca_file=ca_file, insecure_loopback=False)

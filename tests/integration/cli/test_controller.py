@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import pytest_asyncio
 from kit import follow
 from kit.codec import from_json, to_json
 from kit.control_plane import ControlPlane
+from kit.machine_names import MachineKind
 from kit.wire import Endpoint, Enrolment, InstanceReport, NodePlan, NodeReport
 from reconciler import bootstrap
 from reconciler.cli.main import main
-from reconciler.core.tokens import make_token
 from reconciler.settings import ControllerSettings
 from tests.acceptance.repository import Repository
+from tests.joining import as_machine
 
 DEADLINE_S = 30.0
 IMAGE = "registry.example/site@sha256:" + "1" * 64
@@ -51,8 +53,8 @@ class Fleet:
     async def run(self, *argv: str) -> int:
         return await asyncio.to_thread(main, [*argv, "--state", str(self.state)])
 
-    def control_plane(self, role: Any, name: str) -> ControlPlane:
-        return ControlPlane(self.url, make_token((self.state / "token.key").read_bytes(), role, name))
+    def machine(self, kind: MachineKind, name: str) -> AbstractAsyncContextManager[ControlPlane]:
+        return as_machine(self.state, kind, name)
 
 
 @pytest_asyncio.fixture
@@ -164,7 +166,7 @@ async def test_from_a_push_to_a_ready_instance_and_back_to_the_line(
     await until(is_waiting)
     assert "no_nodes_active" in await told("why", "app/site")
     stop = asyncio.Event()
-    async with fleet.control_plane("node", "node-a") as control_plane:
+    async with fleet.machine("node", "node-a") as control_plane:
         agent = PretendedAgent(control_plane)
         running = asyncio.create_task(agent.run(stop))
         await until(is_converged)
@@ -247,7 +249,7 @@ async def test_a_plan_against_the_live_fleet_comes_true(fleet: Fleet, capsys: py
         return await document("plan", "origin/main..HEAD", "--repo", str(fleet.repository.work), *more)
 
     stop = asyncio.Event()
-    async with fleet.control_plane("node", "node-a") as control_plane:
+    async with fleet.machine("node", "node-a") as control_plane:
         agent = PretendedAgent(control_plane)
         running = asyncio.create_task(agent.run(stop))
         await until(lambda: _verdict(document("why", "site"), "converged"))

@@ -37,6 +37,7 @@ from reconciler.vault import Vault
 from tests.acceptance.programs import Program
 from tests.acceptance.repository import Repository
 from tests.integration.cli.test_controller import APP, ENVIRONMENT, until
+from tests.joining import as_machine
 from tests.memory import memory_of
 
 PLAIN = "apiVersion: trueup/v1\nkind: Secret\nmetadata: {name: slip, app: site, env: prod}\nspec:\n  values:\n    KEY: "
@@ -153,8 +154,7 @@ def command_line(repository: Repository, state: Path) -> list[str]:
 async def deliver(state: Path, canary: str, said: list[str]) -> None:
     """As a node: the secret comes, and can be opened. What else the node is told goes into `said`."""
     identity = pyrage.x25519.Identity.generate()
-    url, key = (state / "controller.url").read_text().strip(), (state / "token.key").read_bytes()
-    async with ControlPlane(url, make_token(key, "node", "node-a")) as node:
+    async with as_machine(state, "node", "node-a") as node:
         enrolment = Enrolment(
             "node-a", "fd00:0:0:1::/64", 4 << 30, 2.0, 10 << 30, str(identity.to_public()), "tcg", "1"
         )

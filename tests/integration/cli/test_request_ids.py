@@ -13,6 +13,7 @@ from agent.report import Reporter
 from edge.report import Reporter as EdgeReporter
 from kit.clock import SystemClock
 from kit.codec import to_json
+from kit.control_plane import ControlPlane
 from kit.errors import Refusal
 from kit.wire import EdgeReport, Enrolment, VolumeReport
 from tests.integration.cli.test_controller import Fleet, fleet
@@ -35,7 +36,7 @@ async def test_the_events_of_a_request_are_found_by_its_id(
         assert await fleet.run("events", "--request", request_id, "--output", "json") == 0
         return [each["event_type"] for each in json.loads(capsys.readouterr().out)["events"]]
 
-    async with fleet.control_plane("node", "node-a") as node, fleet.control_plane("edge", "edge-a") as edge:
+    async with fleet.machine("node", "node-a") as node, fleet.machine("edge", "edge-a") as edge:
         enrolment = Enrolment("node-a", "fd00:0:0:1::/64", 4 << 30, 2.0, 10 << 30, "age1x", "tcg", "0.1.0")
         await node.post_json("/v1/nodes/node-a/enrol", to_json(enrolment))
         (sent,) = lines(caplog, "control-plane", path="/v1/nodes/node-a/enrol")
@@ -66,7 +67,7 @@ async def test_the_events_of_a_request_are_found_by_its_id(
     assert await events_of(written["request_id"]) == ["node.duty_changed"]
     assert lines(caplog, "acts", request_id=written["request_id"]), "every line of the request has it"
 
-    async with fleet.control_plane("operator", "ops") as operator:
+    async with ControlPlane(fleet.url, (fleet.state / "operator.token").read_text().strip()) as operator:
         with pytest.raises(Refusal) as refused:
             await operator.get_json("/v1/nope")
         (line,) = lines(caplog, "http", path="/v1/nope")

@@ -18,10 +18,10 @@ from kit.codec import to_json
 from kit.control_plane import ControlPlane
 from kit.wire import Enrolment
 from reconciler.core.model import ResourceId
-from reconciler.core.tokens import make_token
 from reconciler.vault import Vault, key_file
 from reconciler.vault.sealing import sealed_for
 from tests.integration.sources.controllers import Site
+from tests.joining import as_machine
 from tests.unit.planner.trees import ENVIRONMENT, app
 
 SECRET = ResourceId("acme", "shop", "prod", "site", "secret", "tls")
@@ -57,8 +57,7 @@ class Node:
 @asynccontextmanager
 async def node_of(site: Site) -> AsyncIterator[Node]:
     identity = pyrage.x25519.Identity.generate()
-    url, key = (site.state / "controller.url").read_text().strip(), (site.state / "token.key").read_bytes()
-    async with ControlPlane(url, make_token(key, "node", "node-a")) as control_plane:
+    async with as_machine(site.state, "node", "node-a") as control_plane:
         size = ("fd00:0:0:1::/64", 4 << 30, 2.0, 10 << 30)
         enrolment = Enrolment("node-a", *size, str(identity.to_public()), "tcg", "1")
         await control_plane.post_json("/v1/nodes/node-a/enrol", to_json(enrolment))

@@ -7,6 +7,7 @@ this list. Choose lines that carry the promise, and of those the ones that chang
 from __future__ import annotations
 
 from tests.planted.bugs import (
+    certificates,
     client,
     fleet,
     hardening,
@@ -34,6 +35,7 @@ BUGS: tuple[Bug, ...] = (
     *streams.BUGS,
     *client.BUGS,
     *identity.BUGS,
+    *certificates.BUGS,
     *hardening.BUGS,
 )
 

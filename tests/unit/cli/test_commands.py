@@ -244,12 +244,38 @@ def test_a_token_is_made_with_the_key_of_the_state_folder(tmp_path: Path, capsys
     key = tmp_path / "token.key"
     key.write_bytes(KEY)
     key.chmod(0o600)
-    assert main(["token", "node", "node-a", "--state", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == make_token(KEY, "node", "node-a") + "\n"
-    assert main(["token", "node", "Node A", "--state", str(tmp_path)]) == exits.USAGE
-    assert main(["token", "node", "node-a", "--state", str(tmp_path / "none")]) == exits.MISSING
+    assert main(["token", "operator", "ann", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == make_token(KEY, "operator", "ann") + "\n"
+    assert main(["token", "operator", "An N", "--state", str(tmp_path)]) == exits.USAGE
+    assert main(["token", "operator", "ann", "--state", str(tmp_path / "none")]) == exits.MISSING
     key.chmod(0o644)
-    assert main(["token", "node", "node-a", "--state", str(tmp_path)]) == exits.AUTH
+    assert main(["token", "operator", "ann", "--state", str(tmp_path)]) == exits.AUTH
+
+
+def test_a_machine_gets_such_a_token_only_while_the_controller_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["token", "node", "node-a", "--state", str(tmp_path)]
+    assert main(asked) == exits.USAGE
+    assert "`trueup node token node-a`" in capsys.readouterr().err
+    (tmp_path / "machine-tokens").touch()
+    assert main(asked) == 0
+    assert capsys.readouterr().out.startswith("node:node-a:")
+
+
+async def test_machines_with_tokens_of_earlier_versions_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving(machine_tokens=True) as world:
+        assert (await world.get("/v1/status"))["warnings"][0]["code"] == "machine_tokens_on"
+        for name in ("node-a", "node-a", "node-b"):
+            await world.call("POST", f"/v1/nodes/{name}/heartbeat", token_of("node", name), json={})
+        assert await run(world, "status") == 0
+        page = " ".join(capsys.readouterr().out.split())
+        assert "2 machines used one here within the last hour: node:node-a, node:node-b" in page
+        assert "WARNINGS" in page and "`trueup node token NAME`" in page
+    async with serving(machine_tokens=False) as world:
+        assert (await world.get("/v1/status"))["warnings"] == []
+        status, document, _ = await world.call("GET", "/v1/nodes/node-a/plan", token_of("node", "node-a"))
+        assert (status, "it has to join" in document["detail"]) == (401, True)
 
 
 @pytest.mark.parametrize(

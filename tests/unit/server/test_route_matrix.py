@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from kit.machine_identity import trusting
+from kit.machine_names import CONTROLLER_HOST, MachineKind
 from reconciler.certificates.authority import Authority
-from reconciler.server.app import ROUTES
+from reconciler.server.app import ROUTES, build_app
 from reconciler.server.auth import Identity, check_token, make_token
+from reconciler.server.deps import Deps
 from reconciler.server.table import Route
+from tests.attacks.machines import door
+from tests.unit.server import world as world_module
 from tests.unit.server.world import KEY, World, enrol_node, serving, token_of
 
 CALLERS = {
@@ -76,6 +86,7 @@ EXPECTED = {
     "POST /v1/tokens": OPERATOR,
     "POST /v1/tokens/{token}/revoke": OPERATOR,
     "GET /v1/trust": set(CALLERS),
+    "GET /v1/authority": OPERATOR,
     "POST /v1/join": set(CALLERS),
     "POST /v1/nodes/{node}/token": OPERATOR,
     "POST /v1/nodes/{node}/revoke": OPERATOR,
@@ -113,6 +124,56 @@ async def test_every_route_admits_exactly_the_callers_that_the_table_of_this_tes
         for name, route in routes.items():
             admitted = {caller for caller, token in CALLERS.items() if await passes(world, route, token)}
             assert admitted == EXPECTED[name], name
+
+
+CERTIFIED: dict[str, tuple[MachineKind, str]] = {
+    "node-own": ("node", "node-a"),
+    "node-other": ("node", "node-b"),
+    "edge": ("edge", "edge-a"),
+    "edge-other": ("edge", "edge-b"),
+}
+
+
+async def test_the_machines_port_admits_the_same_by_certificate_and_nobody_by_a_machines_token(tmp_path: Path) -> None:
+    """Who has no certificate there is asked for a token, as at the other port."""
+    async with door(tmp_path) as fleet, contextlib.AsyncExitStack() as sessions:
+        machines = {caller: await fleet.joined(*who) for caller, who in CERTIFIED.items()}
+        await enrol_node(fleet.world.log, "node-a")
+        bundle = trusting(fleet.authority.bundle)
+        callers: dict[str, tuple[aiohttp.ClientSession, ssl.SSLContext, str]] = {}
+        for caller, token in CALLERS.items():
+            session = await sessions.enter_async_context(aiohttp.ClientSession())
+            tls = machines[caller].context() if caller in machines else bundle
+            callers[caller] = (session, tls, "" if caller in machines else token)
+        former = await sessions.enter_async_context(aiohttp.ClientSession())
+        callers["former-node"] = (former, bundle, CALLERS["node-own"])
+        for route in fleet.world.app[ROUTES]:
+            name = f"{route.method} {route.path}"
+            expected = EXPECTED[name] | ({"former-node"} if "none" in EXPECTED[name] else set())
+            admitted = set()
+            for caller, (session, tls, token) in callers.items():
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                more: Any = {"ssl": tls, "server_hostname": CONTROLLER_HOST, "headers": headers}
+                async with session.request(route.method, fleet.url + path_of(route), **more) as answer:
+                    assert answer.status < 500, (name, caller)
+                    admitted |= {caller} if answer.status not in (401, 403) else set()
+            assert admitted == expected, name
+
+
+async def test_what_is_served_beside_the_table_is_answered_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def planted(_: web.Request) -> web.Response:
+        raise AssertionError("it was let through")
+
+    def with_more(deps: Deps) -> web.Application:
+        app = build_app(deps)
+        app.router.add_get("/metrics", planted)
+        return app
+
+    monkeypatch.setattr(world_module, "build_app", with_more)
+    async with serving() as world:
+        for caller, token in CALLERS.items():
+            status, _, _ = await world.call("GET", "/metrics", token)
+            assert status in (401, 403), caller
 
 
 async def test_no_method_or_path_beside_the_table_is_open() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.server.ending import Ending
 from reconciler.server.following import Following
 from tests.twin import append
 from tests.unit.server.readers import Reader, sees_node
@@ -62,7 +63,7 @@ async def test_compacted_a_reader_waits_at_the_floor_while_it_moves() -> None:
     """[compacted] Its position is the floor when it begins to read, and left behind before it has."""
     async with serving(SMALL) as world:
         floor = await filled(world, 100)
-        following = Following(world.hub, "node:node-a", floor)
+        following = Following(world.hub, "node:node-a", floor, Ending())
         await filled_more(world, 100)
         assert world.hub.current_ring().floor > floor
         seen: list[int] = []

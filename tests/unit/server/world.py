@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -32,7 +30,7 @@ from reconciler.server.app import HUB, STREAMS, HttpServer, build_app
 from reconciler.server.auth import Role, make_token
 from reconciler.server.deps import Deps, Handlers
 from reconciler.server.limits import Limits
-from reconciler.server.tls import certify_listener, machines_context
+from reconciler.server.tls import MachinesTls
 from tests.twin import MemoryLog, MemoryViews, append
 
 KEY = b"k" * 32
@@ -53,6 +51,7 @@ class World:
     webhook_secrets: dict[str, tuple[bytes, ...]] = field(default_factory=lambda: {"main": (WEBHOOK_SECRET,)})
 
     server: Any = None
+    tls: MachinesTls | None = None
 
     def server_connections(self) -> list[Any]:
         server = self.server._runner.server
@@ -208,7 +207,8 @@ async def serving(
         issuers=issuers,
     )
     world.app = build_app(deps)
-    machines = ("127.0.0.1", 0, listener_tls(authority)) if authority else None
+    world.tls = listener_tls(authority) if authority else None
+    machines = ("127.0.0.1", 0, world.tls.open()) if world.tls else None
     async with HttpServer(world.app, "127.0.0.1", port, bounds, machines=machines) as server:
         world.url, world.server = server.url, server
         async with aiohttp.ClientSession() as session:
@@ -217,10 +217,8 @@ async def serving(
             yield world
 
 
-def listener_tls(authority: Authority) -> ssl.SSLContext:
-    context = machines_context(authority)
-    certify_listener(context, authority, (CONTROLLER_HOST,), authority.folder, datetime.now(UTC))
-    return context
+def listener_tls(authority: Authority) -> MachinesTls:
+    return MachinesTls(authority, (CONTROLLER_HOST,), authority.folder, SystemClock())
 
 
 async def until(condition: Any) -> None:
