@@ -40,7 +40,7 @@ from reconciler.core.secret_file import (
 from reconciler.vault import key_file
 from reconciler.vault.key_file import PlatformKey
 from reconciler.vault.project_keys import project_identity
-from reconciler.vault.sealing import command_for, place_and_value, place_of, seal, sops_command_for
+from reconciler.vault.sealing import command_for, place_and_value, place_of, sops_command_for
 from reconciler.vault.sops_values import DATA_KEY_BYTES, sops_values
 
 VERSION_DIGITS = 24
@@ -120,13 +120,10 @@ class Vault:
             return False
         return True
 
-    def seal_file(
-        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
-    ) -> bytes:
-        """The secret file of a process, from its secrets with their version ids, sealed to its node. Without a binding
-        in the form that earlier agents read."""
+    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding) -> bytes:
+        """The secret file of a process, from its secrets with their version ids, sealed to its node."""
         content = self.secret_file([self.values(secret, version_id) for secret, version_id in parts])
-        return seal(content, recipient) if binding is None else seal_file(content, recipient, binding)
+        return seal_file(content, recipient, binding)
 
     def opened(self, secret: SecretManifest) -> dict[str, Opened]:
         """Every value, whatever key it is sealed to and whatever it is bound to. For immediate use only."""

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pyrage
 import pytest
 
 from kit.canonical import digest
+from kit.sealed_file import Binding, seal_file
 from kit.wire import Health, Mount, NodePlan, PlannedInstance, PlannedVolume, Port, SecretRef, Workload
 from tests.integration.agent import host
 from tests.integration.agent.controller import Controller
@@ -147,9 +147,9 @@ async def test_a_machine_outlives_its_agent_and_ends_with_its_plan(scene: Scene)
     controller, agent = scene.controller, scene.agent
     await agent.start()
     await until(lambda: bool(controller.enrolments))
-    recipient = pyrage.x25519.Recipient.from_str(controller.enrolments[0]["seal_recipient"])
-    sealed = base64.b64encode(pyrage.encrypt(SECRET, [recipient])).decode()
-    controller.sealed["i-1"] = {"version_id": "v-1", "sealed": sealed}
+    binding = Binding("node-a", "i-1", "acme/shop/prod/site/app/site", "v-1")
+    sealed = base64.b64encode(seal_file(SECRET, controller.enrolments[0]["seal_recipient"], binding)).decode()
+    controller.sealed["i-1"] = {"version_id": "v-1", "sealed": sealed, "app": binding.app}
     instance = PlannedInstance("i-1", 1, "running", 1.0, workload())
     await controller.set_plan(plan(instance))
 

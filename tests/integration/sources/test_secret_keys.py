@@ -16,6 +16,7 @@ import pytest
 
 from kit.codec import to_json
 from kit.control_plane import ControlPlane
+from kit.sealed_file import FORM, Binding, open_file
 from kit.wire import Enrolment
 from reconciler.core.model import ResourceId
 from reconciler.core.tokens import make_token
@@ -49,9 +50,10 @@ class Node:
 
     async def secrets(self) -> bytes:
         (instance,) = await self.instances()
-        path = f"/v1/nodes/node-a/instances/{instance['instance_id']}/secret"
+        path = f"/v1/nodes/node-a/instances/{instance['instance_id']}/secret?form={FORM}"
         answer = await self._control_plane.get_json(path)
-        return bytes(pyrage.decrypt(base64.b64decode(answer["sealed"]), [self._identity]))
+        binding = Binding("node-a", instance["instance_id"], answer["app"], answer["version_id"])
+        return open_file(base64.b64decode(answer["sealed"]), self._identity, binding)
 
 
 @asynccontextmanager
