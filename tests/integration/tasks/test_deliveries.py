@@ -1,4 +1,4 @@
-"""Deliveries of secrets on real Postgres: once for all that ask at once, and never to a node that was lost meanwhile."""
+"""Deliveries of secrets on real Postgres: told once for all that ask at once, and never to a node that was lost."""
 
 from __future__ import annotations
 
