@@ -75,6 +75,22 @@ class SecretDelivery:
         standings = await self._standings(instance)
         return await asyncio.to_thread(self._seal_for, instance, node, standings)
 
+    async def missing(self, wanted: Iterable[Doc]) -> list[Doc]:
+        """Of secrets with their versions and blobs, as an instance's row names them: those that could not be delivered
+        now."""
+        secrets = list(wanted)
+        standings = await self._standings({"secrets": secrets})
+        return await asyncio.to_thread(self._missing, secrets, standings)
+
+    def _missing(self, secrets: list[Doc], standings: Mapping[str, Standing]) -> list[Doc]:
+        missing = []
+        for each in secrets:
+            try:
+                self._found(each, standings.get(each["resource_id"]))
+            except TrueupError:
+                missing.append(each)
+        return missing
+
     async def _standings(self, instance: Doc) -> Mapping[str, Standing]:
         if self._standing is None:
             return {}

@@ -13,13 +13,11 @@ from dataclasses import asdict
 from typing import Any
 
 from reconciler.cli import exits
-from reconciler.cli.client import add_connection_options, fetch
+from reconciler.cli.client import add_connection_options, view_rows
 from reconciler.cli.output import Page, add_output_option, print_json, print_page
 from reconciler.core.explain_names import matches
 from reconciler.core.exposure import Exposed, exposed
 from reconciler.core.model import ResourceId
-
-PAGE_ROWS = 10_000
 
 
 def register(actions: Any) -> None:
@@ -32,8 +30,8 @@ def register(actions: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    deliveries = _rows(args, "deliveries")
-    found = exposed(deliveries, _rows(args, "resources") if deliveries else {}, node_id=args.node)
+    deliveries = view_rows(args, "deliveries")
+    found = exposed(deliveries, view_rows(args, "resources") if deliveries else {}, node_id=args.node)
     if args.secret:
         found = [each for each in found if matches(args.secret, ResourceId.parse(each.resource_id))]
     if args.output == "json":
@@ -45,16 +43,6 @@ def run(args: argparse.Namespace) -> int:
     made.add("GIVEN", heads, ("secret", "version", "worth", "node", "at", "for instance"), map(_cells, found))
     print_page(made)
     return exits.OK
-
-
-def _rows(args: argparse.Namespace, view: str) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    after: str | None = ""
-    while after is not None:
-        page = fetch(args, f"/v1/views/{view}", {"limit": PAGE_ROWS, "after": after})
-        rows |= {row["key"]: row["doc"] for row in page["rows"]}
-        after = page["next"]
-    return rows
 
 
 def _cells(each: Exposed) -> tuple[str, ...]:

@@ -114,6 +114,8 @@ async def test_from_the_platforms_recipient_over_a_rotation_to_the_old_keys_end(
         assert before != after
         assert (await site.sources())["shop"]["recipient"] == after.strip(), "the running controller has the new key"
         assert b"KEY=canary" in await node.secrets()
+        needed = await site.run("secret", "drop-keys", "--keys", "1", code=5)
+        assert "1 versions of secrets need an earlier one: prod/site/secret/tls" in needed
         await rewrapped()
         assert "it holds 1 earlier keys, not 2" in await site.run("secret", "drop-keys", "--keys", "2", code=5)
         await site.run("secret", "drop-keys", "--keys", "1")
