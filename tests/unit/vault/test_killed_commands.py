@@ -5,11 +5,13 @@ The command runs in a process of its own, which ends itself at the Nth call that
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,13 +47,19 @@ def _die_at(step: int, folder: str) -> None:
             if seen == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def fsync(descriptor: int, really: Callable[[int], None] = os.fsync) -> None:
-        touched("os.fsync", (folder,))
-        really(descriptor)
-        touched("os.fsync", (folder,))
+    def dying(name: str, really: Callable[..., Any]) -> Callable[..., Any]:
+        """Also right after it was done: a file that was opened to be written is empty then."""
 
-    os.fsync = fsync  # type: ignore[assignment]  # in the child alone
+        def call(*arguments: Any, **more: Any) -> Any:
+            done = really(*arguments, **more)
+            touched(name, (folder,) if name == "os.fsync" else arguments)
+            return done
+
+        return call
+
     sys.addaudithook(touched)
+    for module, name in ((os, "fsync"), (os, "open"), (io, "open")):
+        setattr(module, name, dying("os.fsync" if name == "fsync" else "open", getattr(module, name)))
 
 
 def left_behind(folder: Path) -> list[str]:
