@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kit.errors import Refusal
+from kit.errors import Refusal, Transient, TrueupError
 from reconciler.cli.client import state_folder, view_rows
 from reconciler.core.model import ResourceId
 from reconciler.git.clone import kept_clones
@@ -24,9 +24,16 @@ SHOWN_MAX = 10
 
 def refuse_if_needed(args: argparse.Namespace, key: Path) -> None:
     """`Refusal` with the secrets whose applied version the newest key does not open."""
-    views = {name: view_rows(args, name) for name in ("resources", "instances", "sources")}
+    vault = Vault(key, newest_only=True)
+    try:
+        views = {name: view_rows(args, name) for name in ("resources", "instances", "sources")}
+    except TrueupError as error:
+        why = f"the controller was asked what still needs them: {error.why}"
+        fix = "start it, or name it with --controller; or say with --vouch that nothing needs them"
+        kind = Transient if error.retryable else Refusal
+        raise kind(f"drop keys of {key}", why, fix=fix, code=error.code) from error
     wanted = _wanted(views)
-    missing = asyncio.run(_missing(Vault(key, newest_only=True), state_folder(args), views, list(wanted.values())))
+    missing = asyncio.run(_missing(vault, state_folder(args), views, list(wanted.values())))
     if missing:
         names = sorted({ResourceId.parse(each["resource_id"]).short for each in missing})
         more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
