@@ -24,7 +24,8 @@ from kit.canonical import canonical_json
 from kit.errors import Refusal
 
 FORM = "hpke-v1"
-"""What an agent asks for, so that an earlier one still gets the age file that it knows."""
+"""What an agent asks for: the one form that there is. Another one is refused by name, so that two versions that do not
+fit say so."""
 MAGIC = b"trueup-sealed-v1\n"
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _KEY_BYTES, _SEALED_KEY_BYTES, _NONCE_BYTES = 32, 80, 12
@@ -55,6 +56,9 @@ def is_sealed_file(sealed: bytes) -> bool:
 
 def open_file(sealed: bytes, identity: pyrage.x25519.Identity, binding: Binding) -> bytes:
     """`Refusal` when it is for another node, instance, app or version, or was changed."""
+    if not is_sealed_file(sealed):
+        why = f"it is not of the form {FORM}: controller and agent are not of one version, or it was changed on the way"
+        raise Refusal("open a secret file", why, code="secrets_injection_failed")
     info, rest = _info(binding), sealed.removeprefix(MAGIC)
     sealed_key, rest = rest[:_SEALED_KEY_BYTES], rest[_SEALED_KEY_BYTES:]
     private = X25519PrivateKey.from_private_bytes(_raw(str(identity).lower(), "age-secret-key-1"))

@@ -271,6 +271,7 @@ class Controller:
                 record_edge_report=self._handlers.record_edge_report,
                 act=self._handlers.act,
                 remove_source=self._sources.remove,
+                record_delivery=self._handlers.record_delivery,
             ),
             checkpoints=self._store.views.checkpoints,
             secret_for=self._delivery.seal_for,

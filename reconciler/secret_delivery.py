@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kit.errors import Refusal, Transient, TrueupError
-from kit.sealed_file import FORM, Binding
+from kit.sealed_file import Binding
 from reconciler.core.model import ResourceId
 from reconciler.core.secret_file import SecretManifest
 from reconciler.git.bounded.process import ReadingProcess
@@ -39,9 +39,7 @@ class Seals(Protocol):
 
     def fits(self, secret: SecretManifest, version_id: str) -> bool: ...
 
-    def seal_file(
-        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
-    ) -> bytes: ...
+    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding) -> bytes: ...
 
 
 class SecretDelivery:
@@ -64,11 +62,10 @@ class SecretDelivery:
     def close(self) -> None:
         self._reading.close()
 
-    async def seal_for(self, instance: Doc, node: Doc, form: str = "") -> bytes:
-        """The file, sealed to the node; in the form of earlier agents unless it is `FORM`. `Refusal` with code
-        "secrets_missing" when a value is gone."""
+    async def seal_for(self, instance: Doc, node: Doc) -> bytes:
+        """The file, sealed to the node. `Refusal` with code "secrets_missing" when a value is gone."""
         try:
-            return await asyncio.to_thread(self._seal_for, instance, node, {}, form)
+            return await asyncio.to_thread(self._seal_for, instance, node, {})
         except TrueupError:
             if self._refresh is None and self._standing is None:
                 raise
@@ -76,7 +73,23 @@ class SecretDelivery:
         if self._refresh is not None:
             await self._refresh(instance)
         standings = await self._standings(instance)
-        return await asyncio.to_thread(self._seal_for, instance, node, standings, form)
+        return await asyncio.to_thread(self._seal_for, instance, node, standings)
+
+    async def missing(self, wanted: Iterable[Doc]) -> list[Doc]:
+        """Of secrets with their versions and blobs, as an instance's row names them: those that could not be delivered
+        now."""
+        secrets = list(wanted)
+        standings = await self._standings({"secrets": secrets})
+        return await asyncio.to_thread(self._missing, secrets, standings)
+
+    def _missing(self, secrets: list[Doc], standings: Mapping[str, Standing]) -> list[Doc]:
+        missing = []
+        for each in secrets:
+            try:
+                self._found(each, standings.get(each["resource_id"]))
+            except TrueupError:
+                missing.append(each)
+        return missing
 
     async def _standings(self, instance: Doc) -> Mapping[str, Standing]:
         if self._standing is None:
@@ -84,9 +97,9 @@ class SecretDelivery:
         found = {each["resource_id"]: await self._standing(each["resource_id"]) for each in instance["secrets"]}
         return {name: standing for name, standing in found.items() if standing is not None}
 
-    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing], form: str) -> bytes:
+    def _seal_for(self, instance: Doc, node: Doc, standings: Mapping[str, Standing]) -> bytes:
         parts = [self._found(each, standings.get(each["resource_id"])) for each in instance["secrets"]]
-        return self._sealer.seal_file(parts, node["seal_recipient"], _binding(instance, node) if form == FORM else None)
+        return self._sealer.seal_file(parts, node["seal_recipient"], _binding(instance, node))
 
     def _found(self, wanted: Doc, standing: Standing | None) -> tuple[SecretManifest, str]:
         secret = ResourceId.parse(wanted["resource_id"])

@@ -82,16 +82,13 @@ class Secrets:
     def _open(self, attempted: str, instance_id: str, document: dict[str, str]) -> bytes:
         try:
             sealed = base64.b64decode(document["sealed"], validate=True)
-            if is_sealed_file(sealed):
-                binding = Binding(self._node_id, instance_id, document["app"], document["version_id"])
-                return open_file(sealed, self._identity, binding)
-            plain: bytes = pyrage.decrypt(sealed, [self._identity])  # of a controller before that form
-        except (pyrage.DecryptError, binascii.Error, Refusal) as error:
+            binding = Binding(self._node_id, instance_id, document["app"], document["version_id"])
+            return open_file(sealed, self._identity, binding)
+        except (binascii.Error, Refusal) as error:
             fix = "it is sealed to another identity: let the node enrol again"
             raise Transient(
                 attempted, f"it cannot be opened: {error}", fix=fix, code="secrets_injection_failed"
             ) from None
-        return plain
 
     def _kept(self, instance_id: str) -> dict[str, str] | None:
         file = self._file(instance_id)
@@ -101,8 +98,9 @@ class Secrets:
             return None
         except ValueError:
             document = None
-        if not _is_sealed(document):
-            _log.warning("a kept sealed file is damaged and was dropped", instance_id=instance_id)
+        if not _is_sealed(document) or not _is_of_the_form(document):
+            why = "it is damaged, or of the form of an earlier version"
+            _log.warning("a kept sealed file was dropped", instance_id=instance_id, why=why)
             file.unlink(missing_ok=True)
             return None
         return _document(document)
@@ -112,13 +110,21 @@ class Secrets:
 
 
 def _document(answer: dict[str, str]) -> dict[str, str]:
-    return {"version_id": answer["version_id"], "sealed": answer["sealed"], "app": str(answer.get("app", ""))}
+    return {name: answer[name] for name in ("version_id", "sealed", "app")}
 
 
 def _is_sealed(document: Any) -> bool:
     return (
         isinstance(document, dict)
         and isinstance(document.get("version_id"), str)
+        and isinstance(document.get("app"), str)
         and isinstance(document.get("sealed"), str)
         and len(document["sealed"]) <= SEALED_BYTES_MAX
     )
+
+
+def _is_of_the_form(document: Any) -> bool:
+    try:
+        return is_sealed_file(base64.b64decode(document["sealed"], validate=True))
+    except binascii.Error:
+        return False

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.store.store import Store
 
 FILE_BYTES_MAX = 4096
+PAGE_ROWS = 10_000
 REQUEST_TIMEOUT_S = 35.0  # longer than the controller takes to say that it gives up
 
 
@@ -114,6 +115,17 @@ def fetch(args: argparse.Namespace, path: str, query: Mapping[str, str | int] | 
             return await control_plane.get_json(path, timeout_s=REQUEST_TIMEOUT_S, **given)
 
     return asyncio.run(ask())
+
+
+def view_rows(args: argparse.Namespace, view: str) -> dict[str, Any]:
+    """All rows of a view, by key."""
+    rows: dict[str, Any] = {}
+    after: str | None = ""
+    while after is not None:
+        page = fetch(args, f"/v1/views/{view}", {"limit": PAGE_ROWS, "after": after})
+        rows |= {row["key"]: row["doc"] for row in page["rows"]}
+        after = page["next"]
+    return rows
 
 
 def _read(path: Path, code: str) -> str:

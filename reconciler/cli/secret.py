@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.cli import exits, secret_edit, secret_keys, secret_rewrap
+from reconciler.cli import exits, secret_edit, secret_exposed, secret_keys, secret_rewrap, secret_rotate
 from reconciler.cli.output import print_json
 from reconciler.cli.secret_keys import add_key_options, add_recipient_options, find_recipient
 from reconciler.cli.secret_values import gather, usage
@@ -37,7 +37,7 @@ def register(subparsers: Any) -> None:
     sealing.set_defaults(run=run_seal)
     add_recipient_options(sealing)
     add_key_options(sealing)
-    for each in (secret_keys, secret_rewrap, secret_edit):
+    for each in (secret_keys, secret_rewrap, secret_edit, secret_rotate, secret_exposed):
         each.register(actions)
 
 

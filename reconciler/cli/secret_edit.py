@@ -11,20 +11,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kit.errors import Refusal
-from kit.files import write_atomically
 from kit.plain_text import counted
 from reconciler.cli import exits
 from reconciler.cli.client import add_state_option
 from reconciler.cli.main import print_error
 from reconciler.cli.private_edit import edit, private_file
 from reconciler.cli.secret_keys import add_key_options, add_project_options, open_vault, scope_of
+from reconciler.cli.secret_manifests import add_manifest_options, chosen, read_manifest, replace_manifest
 from reconciler.cli.secret_values import usage, values_in
-from reconciler.cli.source_tree import findings_text
-from reconciler.core.sealed_text import StandingSecret, secrets_in, with_values
+from reconciler.core.sealed_text import with_values
 from reconciler.core.secret_file import SecretManifest, secret_file, secret_lines
 from reconciler.vault import Vault, place_of
 from reconciler.vault.sealing import sealed_for
@@ -32,8 +30,7 @@ from reconciler.vault.sealing import sealed_for
 
 def register(actions: Any) -> None:
     parser = actions.add_parser("edit", help="edit the values of a Secret manifest", description=__doc__)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a manifest")
-    parser.add_argument("--name", default="", metavar="ENV/APP/NAME", help="which secret, if the file has several")
+    add_manifest_options(parser)
     add_project_options(parser)
     add_state_option(parser)
     add_key_options(parser)
@@ -42,8 +39,8 @@ def register(actions: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     vault, path = open_vault(args), args.file
-    content = _read(path)
-    secret = _chosen(content, args).manifest
+    content = read_manifest(path)
+    secret = chosen(content, args).manifest
     if secret.sops is not None:
         why = "its values are a document of sops, which has a MAC over all of them"
         raise Refusal(f"edit {secret.id.short}", why, fix="edit the document with: sops edit", code="usage")
@@ -57,30 +54,9 @@ def run(args: argparse.Namespace) -> int:
             for key, value in changes.items()
         }
         anew = with_values(content, str(path), scope_of(args), sealed)
-        if _read(path) != content:
-            why = "somebody changed it meanwhile; nothing was written"
-            raise Refusal(f"edit {path}", why, fix="edit it again", code="conflict")
-        write_atomically(path, anew, mode=path.stat().st_mode & 0o777)
+        replace_manifest(path, content, anew)
     sys.stdout.write(f"{counted(len(changes), 'value')} changed: {', '.join(sorted(changes)) or 'none'}\n")
     return exits.OK
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise usage(f"{path} cannot be read: {error.strerror}", "name a Secret manifest") from error
-
-
-def _chosen(content: bytes, args: argparse.Namespace) -> StandingSecret:
-    secrets, findings = secrets_in(content, str(args.file), scope_of(args))
-    if findings:
-        raise Refusal(f"edit {args.file}", findings_text(findings), fix="mend that first", code="manifest_invalid")
-    named = {f"{each.manifest.id.env}/{each.manifest.id.app}/{each.manifest.id.name}": each for each in secrets}
-    found = [each for name, each in named.items() if args.name in ("", name)]
-    if len(found) != 1:
-        raise usage(f"{args.file} has {len(found)} such secrets", f"choose with --name: {', '.join(named) or 'none'}")
-    return found[0]
 
 
 def _own_values(vault: Vault, secret: SecretManifest) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from typing import Any
 from reconciler.cli import exits
 from reconciler.cli.client import add_connection_options, add_state_option, fetch, state_folder
 from reconciler.cli.output import print_json
+from reconciler.cli.secret_needed import refuse_if_needed
 from reconciler.cli.secret_values import usage
 from reconciler.core.declared import Scope
 from reconciler.keys import CONTROLLER_URL, PLATFORM_KEY
@@ -24,8 +25,10 @@ from reconciler.vault import Vault, key_file
 
 DEFAULT = "default"
 DROP = """\
-What is sealed to an earlier key opens never again: first `trueup secret rewrap --check` has to be clean for every
-source's applied commit. The number of earlier keys has to be named, so that nobody drops more than he looked at."""
+What is sealed to an earlier key opens never again. So it is refused while the controller names a version of a secret,
+declared or of an instance, that the newest key alone does not open, in no clone in the state folder: rewrap and push
+first (docs/runbooks/secret-keys.md). The number of earlier keys has to be named, so that nobody drops more than he
+looked at."""
 
 
 def register(actions: Any) -> None:
@@ -42,9 +45,11 @@ def register(actions: Any) -> None:
         "--keys", type=int, required=True, metavar="N", help="how many earlier keys it has, and shall go"
     )
     dropping.set_defaults(run=_drop)
+    dropping.add_argument("--vouch", action="store_true", help="do not ask the controller: nothing needs them any more")
     for each in (rotating, dropping):
         add_key_options(each)
-        add_state_option(each)
+    add_state_option(rotating)
+    add_connection_options(dropping)
 
 
 def add_recipient_options(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +132,8 @@ def _rotate(args: argparse.Namespace) -> int:
 
 def _drop(args: argparse.Namespace) -> int:
     with _there(key_path(args)) as path:
+        if not args.vouch:
+            refuse_if_needed(args, path)
         dropped = key_file.drop_earlier(path, args.keys)
     return _told(args, {"path": str(path), "dropped": dropped}, f"{path} holds the newest key alone; {dropped} dropped")
 

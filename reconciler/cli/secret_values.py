@@ -27,9 +27,9 @@ def gather(values: str, files: Iterable[str]) -> dict[str, bytes]:
         key, equals, path = pair.partition("=")
         if not equals:
             raise usage("--file wants KEY=PATH", "for example --file TLS_KEY=key.pem")
-        _add(found, key, _read(path), f"--file {key[:40]}")
+        _add(found, key, read_bounded(path), f"--file {key[:40]}")
     if values or not found:
-        _add_lines(found, _read(values or "-"))
+        _add_lines(found, read_bounded(values or "-"))
     return found
 
 
@@ -67,7 +67,8 @@ def _add(found: dict[str, bytes], key: str, value: bytes, where: str) -> None:
     found[key] = value
 
 
-def _read(path: str) -> bytes:
+def read_bounded(path: str) -> bytes:
+    """A file, or "-" for standard input."""
     try:
         with sys.stdin.buffer if path == "-" else Path(path).open("rb") as handle:
             content = handle.read(INPUT_BYTES_MAX + 1)

@@ -139,6 +139,16 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], _Cells]] = {
             d["revoked"] or "-",
         ),
     ),
+    "deliveries": (
+        ("secret", "node", "last version", "last instance", "at"),
+        lambda key, d: (
+            d["resource_id"],
+            d["node_id"],
+            d["versions"][-1]["version_id"],
+            d["versions"][-1]["instance_id"],
+            d["versions"][-1]["at"],
+        ),
+    ),
     "quotas": (
         ("scope", "limits"),
         lambda key, d: (key, " ".join(f"{name}={limit}" for name, limit in d["limits"].items()) or "-"),

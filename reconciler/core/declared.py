@@ -19,7 +19,7 @@ from reconciler.core.model import NO_PART, Kind, Marks, Origin, Resource, Resour
 from reconciler.core.normalise import NORMALISERS
 from reconciler.core.schema import Checked, finding_at, pointer_join
 from reconciler.core.secret_file import PLACE_KEY, ResolvedSecret, ResolveSecret, SecretManifest, SecretRefusal
-from reconciler.core.sops import FORMATS, SopsUnreadable, parse_sops
+from reconciler.core.sops import FORMATS, SopsUnreadable, parse_sops, sops_manifest
 from reconciler.core.yaml_reader import Mark
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -92,6 +92,15 @@ def _sealed(
     given: Mapping[str, Any], identity: ResourceId, checked: Checked, blob: str, path: str, findings: list[Finding]
 ) -> tuple[SecretManifest, Mapping[str, Mark]]:
     """With where each value begins, for those that stand inside of a SOPS document."""
+    if "sops" in checked.document:
+        return _sealed_whole(identity, checked, blob, path, findings), {}
+    for key, value in given.get("values", {}).items():
+        if not value.startswith("-----BEGIN"):
+            pointer = pointer_join("/spec/values", key)
+            why = f"the value of {key} is not encrypted, or the part of the file is gone that sops wrote below it"
+            fix = "encrypt it with: trueup secret seal; if a plain value was pushed, treat it as known and change it"
+            mark = nearest_mark(checked.marks, pointer)
+            findings.append(finding_at(mark, path, pointer, "secret_not_encrypted", why, fix))
     form, text = next(((form, given["sops"][form]) for form in FORMATS if form in given.get("sops", {})), ("", ""))
     if not form:  # or neither is there, and there is a finding about a field that is none
         return SecretManifest(identity, given.get("values", {}), blob), {}
@@ -111,6 +120,24 @@ def _sealed(
     beginnings = {pointer_join("/spec/values", key): mark_at(line) for key, line in parsed.lines.items()}
     whole = {"/spec/values": start}
     return SecretManifest(identity, values, blob, parsed.document), {**whole, **beginnings}
+
+
+def _sealed_whole(
+    identity: ResourceId, checked: Checked, blob: str, path: str, findings: list[Finding]
+) -> SecretManifest:
+    """A manifest that sops encrypted as it stands."""
+    given = checked.document["spec"].get("values", {})
+    marks = {key: nearest_mark(checked.marks, pointer_join("/spec/values", key)) for key in given}
+    try:
+        document = sops_manifest(checked.document, {key: mark.line for key, mark in marks.items()})
+    except SopsUnreadable as error:
+        key = next((key for key, mark in marks.items() if error.line and mark.line == error.line), "")
+        pointer = pointer_join("/spec/values", key) if key else "/sops"
+        mark = nearest_mark(checked.marks, pointer)
+        findings.append(finding_at(mark, path, pointer, error.code, error.why, error.fix))
+        return SecretManifest(identity, {}, blob)
+    values = {key: value for key, value in document.values if key != PLACE_KEY}
+    return SecretManifest(identity, values, blob, document)
 
 
 def _marks(kind: Kind, checked: Checked, note: Callable[[str, str, str, str], None]) -> Marks:

@@ -31,6 +31,7 @@ VIEWS: Mapping[str, str] = {
     "quotas": "quota",
     "identities": "identity",
     "tokens": "token",
+    "deliveries": "delivery",
     "snapshots": "snapshot",
     "backups": "backup",
     "restores": "restore",

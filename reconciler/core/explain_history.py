@@ -271,6 +271,10 @@ _SENTENCES: dict[str, Callable[[Payload], str]] = {
         f"ALARM: token {p['token_id']} of {_machine(p)} was tried again{_from(p)} ({p['reason_code']})"
     ),
     "identity.revoked": lambda p: f"{_machine(p)} revoked, all its certificates are void: {p['reason']}",
+    "delivery.made": lambda p: (
+        f"{name_of(p['resource_id'])} ({p['version_id']}) was given to {_machine(p)}, sealed to its key, for instance "
+        f"{p['instance_id']}"
+    ),
     "token.created": lambda p: (
         f"token {p['token_id']} ({p['name']}) for {', '.join(p['verbs'])} in {p['org']}/{p['project']} until "
         f"{p['expires_at']}"

@@ -15,8 +15,11 @@ from reconciler.core import explain_differences as differ
 from reconciler.core.explain_history import cause_text, held_text, name_of, sentence, status_text
 from reconciler.core.explain_text import plural, size, spec_summary
 from reconciler.core.explanation import Desired, Difference, Evidence, Explanation, Fact, Observed, Subject, Verdict
+from reconciler.core.exposure import exposed
 
 Doc = Mapping[str, Any]
+GIVEN_SHOWN_MAX = 10
+"""Names of secrets or nodes in a line."""
 
 
 def tell(subject: Subject, evidence: Evidence) -> Explanation:
@@ -92,7 +95,7 @@ def _secret(subject: Subject, evidence: Evidence) -> Explanation:
         message = f"{plural(len(old), 'instance')} still run with an older version"
         found.append(Difference("rolling", "secret_rolling", message, details=tuple(sorted(old))))
     found += [*differ.of_held_back(subject.id, evidence), *differ.of_source(row, evidence)]
-    facts = [Fact("used by", f"{plural(len(users), 'instance')}")]
+    facts = [Fact("used by", f"{plural(len(users), 'instance')}"), *_given(evidence, resource_id=subject.id)]
     observed = _observed(users, evidence, "")
     return _told(subject, evidence, row, found, f"version {wanted[:12]} everywhere", observed, facts)
 
@@ -149,11 +152,28 @@ def _node(subject: Subject, evidence: Evidence) -> Explanation:
         Fact("memory", f"{size(used)} of {size(row['memory_bytes'])} promised to {plural(len(rows), 'instance')}"),
         Fact("guests", f"{row.get('subnet', '')}, {row.get('accelerator', '')}, {row.get('cpu', 0):g} cpu"),
         Fact("agent", row.get("agent_version", "")),
+        *_given(evidence, node_id=subject.id),
     ]
     observed = _observed(rows, evidence, None)
     found = [*differ.of_duty(subject.id, evidence), *differ.of_node(row, rows, evidence)]
     found += differ.of_instances(observed, evidence)
     return _verdict(subject, True, None, found, f"{node_state(row)}, last heartbeat {heard}", observed, facts)
+
+
+def _given(evidence: Evidence, *, node_id: str = "", resource_id: str = "") -> list[Fact]:
+    """Of secrets: what a lost node, or whoever broke into one, knows."""
+    rows = evidence.rows.get("deliveries", {})
+    found = exposed(rows, evidence.rows["resources"], node_id=node_id, resource_id=resource_id)
+    current = [each for each in found if each.worth == "current"]
+    if not found:
+        return []
+    named = sorted({name_of(each.resource_id) if node_id else each.node_id for each in current})
+    more = f" and {len(named) - GIVEN_SHOWN_MAX} more" if len(named) > GIVEN_SHOWN_MAX else ""
+    what = f"versions of secrets, {len(current)} of them current" if node_id else "current version"
+    told = ", ".join(named[:GIVEN_SHOWN_MAX]) + more or "nobody"
+    if node_id:
+        return [Fact("was given", f"{len(found)} {what}: {told}; trueup secret exposed --node {node_id}")]
+    return [Fact("was given to", f"{told} ({what}); trueup secret exposed --secret {name_of(resource_id)}")]
 
 
 def node_state(row: Doc) -> str:

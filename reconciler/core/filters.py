@@ -26,6 +26,8 @@ EDGE_AGGREGATE = "route"
 EDGE_INSTANCE_EVENTS = frozenset({"instance.allocated", "instance.desired_state_changed", "instance.status_changed"})
 
 PARTS = ("org", "project", "env", "app")
+NAMED = frozenset({*KINDS, "quota", "delivery"})
+"""Their aggregate_id is where they belong: a resource, what a quota is of, the secret that was delivered."""
 OF_AN_APP = frozenset({"instance", "deployment", "release"})
 """Their events name it."""
 OF_A_VOLUME = frozenset({"snapshot", "backup", "restore"})
@@ -33,7 +35,7 @@ OF_AN_ORG = frozenset({"source", "revision"})
 """A source may be bound to another project; its commits do not say to which it was."""
 OF_THE_FLEET = frozenset({"node", "identity", "token", "log"})
 PARTS_OF: dict[str, int] = {
-    **dict.fromkeys((*KINDS, *OF_AN_APP, *OF_A_VOLUME, "suspension"), 4),
+    **dict.fromkeys((*NAMED, *OF_AN_APP, *OF_A_VOLUME, "suspension"), 4),
     "environment": 3,
     "quota": 2,
     **dict.fromkeys(OF_AN_ORG, 1),
@@ -145,7 +147,7 @@ def told(event: Event, key: str) -> Literal["", "change", "removal"]:
 def _path(event: Event) -> str:
     """ORG/PROJECT/ENV/APP, as far as it goes; more may follow."""
     kind = event.aggregate_type
-    if kind in KINDS or kind == "quota":
+    if kind in NAMED:
         return event.aggregate_id
     if kind in OF_AN_APP:
         return str(event.payload.get("app", ""))

@@ -3,7 +3,8 @@
 Two spaces for each level, list items indented under their key, one space before a comment, comment lines aligned with
 what follows them, no runs of empty lines, `---` between documents. Order, quotes, block and flow style stay as the
 author chose them. The layout is ruamel's round trip with types switched off; whatever it does, `formatted` gives a text
-back only when it says the same as before to `yaml_reader`, holds the same comments, and formats to itself.
+back only when it says the same as before to `yaml_reader`, holds the same comments, and formats to itself. What sops
+encrypted stays as sops lays it out, since it does so again at the next `sops edit`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from reconciler.core.yaml_reader import Array, Node, Table, read_documents
 PASSES_MAX = 3
 _WIDTH = 1 << 20
 """No line is ever broken: a broken plain text is harder to read and to compare."""
+_OF_SOPS = re.compile(r"^sops:$", re.MULTILINE)
 _COMMENT = re.compile(r"(?:^|[ \t])#(.*)$")
 
 
 def formatted(text: str) -> str | None:
     """The text in the layout, or None when that cannot be had without changing more than the layout. The text has no
     findings from `read_documents`."""
+    if _OF_SOPS.search(text) and "ENC[AES256_GCM," in text:
+        return text
     current = text
     for _ in range(PASSES_MAX):
         try:

@@ -32,13 +32,17 @@ _KEY = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 @dataclass(frozen=True, slots=True)
 class SopsDocument:
     """A document that sops encrypted. `values`: in its order, "ENC[...]" or empty. `age_keys`: its data key, armored,
-    to one recipient each. `mac`: over all values, encrypted with `last_modified` beside it."""
+    to one recipient each. `mac`: over all values, encrypted with `last_modified` beside it. Of a whole manifest also
+    where its values stand (`path`), and what else its MAC is over, in front of them and behind."""
 
     values: tuple[tuple[str, str], ...]
     age_keys: tuple[str, ...]
     last_modified: str
     mac: str
     mac_only_encrypted: bool = False
+    path: str = ""
+    plain_before: tuple[str, ...] = ()
+    plain_after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """SOPS documents with age recipients, as they stand in Secret manifests (the format of github.com/getsops/sops).
 
-`reconciler.core.declared` calls `parse_sops` with the text of `spec.sops`, in the process that reads repositories: what
-leaves it is a few texts of known shapes, and `reconciler.vault.sops_values` has only to decrypt. One level of keys, all
-of whose values are encrypted. What is not for us in a document (other key services, comments) is passed over.
+`reconciler.core.declared` calls `parse_sops` with the text of `spec.sops`, or `sops_manifest` with a manifest that sops
+encrypted itself, in the process that reads repositories: what leaves it is a few texts of known shapes, and
+`reconciler.vault.sops_values` has only to decrypt. One level of keys, all of whose values are encrypted. What is not
+for us in a document (other key services, comments) is passed over.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.core.secret_file import KEYS_MAX, PLACE_KEY, SopsDocument
 from reconciler.core.yaml_reader import Array, Node, Table, Text, read_documents
 
 FORMATS = ("dotenv", "json", "yaml")
+SOPS_COMMAND = "sops encrypt --in-place --age RECIPIENT --encrypted-regex '^values$'"
 AGE_KEYS_MAX = 20
 """Each one may cost a try with every key of the platform."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
@@ -26,6 +28,9 @@ _ARMORED = re.compile(
 )
 _FLAT_AGE_KEY = re.compile(r"sops_age__list_([0-9]{1,3})__map_enc")
 _METADATA = "sops"
+_MAJOR = "3"
+_VERSION = re.compile(r"[0-9A-Za-z.+-]{1,20}")
+_OTHER_KEYS = ("kms", "gcp_kms", "azure_kv", "hckms", "hc_vault", "pgp")
 
 
 class SopsUnreadable(Exception):
@@ -59,16 +64,53 @@ def parse_sops(form: str, text: str) -> ParsedSops:
     leaves, metadata = {"dotenv": _dotenv, "json": _json, "yaml": _yaml}[form](text)
     if not metadata:
         raise SopsUnreadable(0, "it has no sops metadata, so it is not encrypted", _ENCRYPT, "secret_not_encrypted")
+    return ParsedSops(_document(leaves, metadata), {leaf.key: leaf.line for leaf in leaves})
+
+
+def sops_manifest(manifest: Mapping[str, Any], lines: Mapping[str, int]) -> SopsDocument:
+    """Of a Secret that fits its schema, with the metadata that sops put into it. `lines`: where each key stands.
+    Raises `SopsUnreadable`."""
+    if (values := manifest["spec"].get("values")) is None:
+        why, fix = "what sops encrypted here are no values", f"{SOPS_COMMAND} FILE, of a manifest with spec.values"
+        raise SopsUnreadable(0, why, fix)
+    leaves = [_Leaf(key, value, lines.get(key, 0)) for key, value in values.items()]
+    document = _document(leaves, manifest[_METADATA])
+    before, after = list[str](), list[str]()
+    side = before
+    for name, section in manifest.items():
+        if name == "spec":
+            side = after
+        elif name != _METADATA:
+            side += _plain_texts(section)
+    return replace(document, path="spec:values:", plain_before=tuple(before), plain_after=tuple(after))
+
+
+def _plain_texts(node: Any) -> Iterator[str]:
+    """What sops puts into the MAC of what it did not encrypt, in its order."""
+    if isinstance(node, Mapping):
+        for each in node.values():
+            yield from _plain_texts(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from _plain_texts(each)
+    else:
+        yield str(node)
+
+
+def _document(leaves: list[_Leaf], metadata: Mapping[str, Any]) -> SopsDocument:
     if _said(metadata.get("key_groups")) or _said(metadata.get("shamir_threshold")):
         raise SopsUnreadable(0, "its data key is split between key groups", "encrypt it with one group of age keys")
-    document = SopsDocument(
+    if not (version := str(metadata.get("version") or "3")).startswith(f"{_MAJOR}.") and version != _MAJOR:
+        shown = version if _VERSION.fullmatch(version) else "another version"
+        why, fix = f"it is of sops {shown}; {_MAJOR}.x is known here", f"encrypt it with sops {_MAJOR}.x"
+        raise SopsUnreadable(0, why, fix, "sops_version_unknown")
+    return SopsDocument(
         tuple(_checked(leaves)),
-        tuple(_age_keys(metadata.get("age"))),
+        tuple(_age_keys(metadata)),
         _text(metadata, "lastmodified"),
         _text(metadata, "mac"),
         str(metadata.get("mac_only_encrypted", "")).lower() in ("true", "1"),
     )
-    return ParsedSops(document, {leaf.key: leaf.line for leaf in leaves})
 
 
 _ENCRYPT = "encrypt it with: sops encrypt --age RECIPIENT; if a plain value was pushed, treat it as known and change it"
@@ -95,8 +137,13 @@ def _checked(leaves: list[_Leaf]) -> Iterator[tuple[str, str]]:
         raise SopsUnreadable(0, f"it has {len(seen)} keys; {KEYS_MAX} are allowed", "use fewer", "secret_too_large")
 
 
-def _age_keys(given: Any) -> Iterator[str]:
+def _age_keys(metadata: Mapping[str, Any]) -> Iterator[str]:
+    given = metadata.get("age")
     entries = given if isinstance(given, list) else []
+    others = [each for each in _OTHER_KEYS if _said(metadata.get(each))]
+    if not entries and others:
+        why = f"its data key is encrypted with {', '.join(others)} alone, and to no age recipient"
+        raise SopsUnreadable(0, why, "add the project's recipient: sops rotate --in-place --add-age RECIPIENT FILE")
     if not 0 < len(entries) <= AGE_KEYS_MAX:
         why = f"its data key is encrypted to {len(entries)} age recipients; 1 to {AGE_KEYS_MAX} are allowed"
         raise SopsUnreadable(0, why, "encrypt it to the project's recipient: sops encrypt --age RECIPIENT")

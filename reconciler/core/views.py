@@ -11,6 +11,7 @@ from reconciler.core.projection import Projection
 from reconciler.core.projections import (
     acts,
     copies,
+    deliveries,
     deployments,
     identities,
     instances,
@@ -37,6 +38,7 @@ _ALL: tuple[Projection, ...] = (
     quotas,
     identities,
     tokens,
+    deliveries,
     *copies.VIEWS,
 )
 

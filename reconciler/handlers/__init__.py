@@ -9,6 +9,7 @@ may be called again with the same input: it then changes nothing.
 
 from reconciler.handlers.acts import ActHandlers
 from reconciler.handlers.appending import Recorded
+from reconciler.handlers.deliveries import DeliveryHandlers
 from reconciler.handlers.identities import IdentityHandlers
 from reconciler.handlers.reports import ReportHandlers
 from reconciler.handlers.revisions import RevisionHandlers
@@ -17,7 +18,13 @@ from reconciler.handlers.source_removal import SourceRemovalHandlers
 
 
 class Handlers(
-    RevisionHandlers, ReportHandlers, ScheduleHandlers, ActHandlers, SourceRemovalHandlers, IdentityHandlers
+    RevisionHandlers,
+    ReportHandlers,
+    ScheduleHandlers,
+    ActHandlers,
+    SourceRemovalHandlers,
+    IdentityHandlers,
+    DeliveryHandlers,
 ):
     """All entry points, over one log and its views."""
 

@@ -62,7 +62,7 @@ def _fits(vault: Vault, secret: Any, version_id: str) -> Any:
 
 
 def _seal_file(vault: Vault, parts: Any, recipient: str, binding: Any) -> Any:
-    return vault.seal_file(msgspec.convert(parts, Parts), recipient, msgspec.convert(binding, Binding | None))
+    return vault.seal_file(msgspec.convert(parts, Parts), recipient, msgspec.convert(binding, Binding))
 
 
 QUESTIONS: Mapping[str, Callable[..., Any]] = {

@@ -76,9 +76,7 @@ class Sealer:
     def fits(self, secret: SecretManifest, version_id: str) -> bool:
         return self._ask(bool, "fits", secret, version_id)
 
-    def seal_file(
-        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
-    ) -> bytes:
+    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding) -> bytes:
         return self._ask(bytes, "seal_file", list(parts), recipient, binding)
 
     def _ask(self, kind: type[_T], what: str, *arguments: Any) -> _T:

@@ -18,7 +18,9 @@ from aiohttp import web
 from kit import logs
 from kit.codec import from_json, to_json
 from kit.plan_delta import PLAN_BASE
+from kit.sealed_file import FORM
 from kit.wire import EdgeReport, Enrolment, NodeReport
+from reconciler.core.decide.deliveries import Delivery, Parties, delivery_refused
 from reconciler.server.deps import Deps
 from reconciler.server.plan_source import PlanSource
 from reconciler.server.problems import Problem
@@ -89,28 +91,28 @@ class Agents:
         return _answer(await self._plans.route_plan(edge_id, base, query_int(request, "min_event_id", 0)))
 
     async def secret(self, request: web.Request) -> web.Response:
-        """Sealed to the node, so that nobody on the way can read it. Each delivery is in the log file."""
+        """Sealed to the node, so that nobody on the way can read it. The log says so before it leaves, or it does
+        not. What was lost in the meantime gets nothing: that is decided there, once more, on fresh views."""
         node_id, instance_id = request.match_info["node"], request.match_info["instance"]
-        node = await self._node_row(node_id)
-        instance = await self._deps.views.get("instances", instance_id)
-        if instance is None or instance["node_id"] != node_id or instance["desired"] == "stopped":
-            raise Problem("not_found", f"node {node_id} has no instance {instance_id[:80]!r}")
-        wanted = instance["workload"].get("secret")
-        if not wanted:
-            raise Problem("secret_not_found", f"instance {instance_id} uses no secret")
-        form = request.query.get("form", "")
-        sealed = await self._deps.secret_for(instance, node, form)
-        _log.info(
-            "sealed file delivered",
-            node_id=node_id,
-            instance_id=instance_id,
-            app=instance["app"],
-            version_id=wanted["version_id"],
-            versions={each["resource_id"]: each["version_id"] for each in instance.get("secrets", ())},
-            form=form[:20],
+        _known_form(request.query.get("form", ""))
+        parties = await self._parties(node_id, instance_id)
+        if refused := delivery_refused(parties, node_id, instance_id):
+            raise refused
+        assert parties.node is not None
+        assert parties.instance is not None
+        sealed = await self._deps.secret_for(parties.instance, parties.node)
+        delivery = Delivery(node_id, instance_id, parties.node["seal_recipient"], FORM)
+        await self._deps.handlers.record_delivery(delivery)
+        app, version_id = parties.instance["app"], parties.instance["workload"]["secret"]["version_id"]
+        _log.info("sealed file given", node_id=node_id, instance_id=instance_id, app=app, version_id=version_id)
+        document = {"version_id": version_id, "sealed": base64.b64encode(sealed).decode(), "app": app}
+        return web.json_response(document)
+
+    async def _parties(self, node_id: str, instance_id: str) -> Parties:
+        get = self._deps.views.get
+        return Parties(
+            await get("nodes", node_id), await get("identities", f"node/{node_id}"), await get("instances", instance_id)
         )
-        document = {"version_id": wanted["version_id"], "sealed": base64.b64encode(sealed).decode()}
-        return web.json_response({**document, "app": instance["app"]})
 
     async def _node_row(self, node_id: str) -> Mapping[str, Any]:
         node = await self._deps.views.get("nodes", node_id)
@@ -130,6 +132,12 @@ class Agents:
 def _answer(plan: Mapping[str, Any]) -> web.Response:
     """msgspec is five times as fast as json."""
     return web.Response(body=msgspec.json.encode(plan), content_type="application/json")
+
+
+def _known_form(form: str) -> None:
+    if form != FORM:
+        why = f"secret files are given in the form {FORM} alone, and {form[:20] or 'none'!r} was asked for"
+        raise Problem("form_unknown", why, fix="bring the agent to the version of the controller")
 
 
 def _unknown_node(node_id: str) -> Problem:

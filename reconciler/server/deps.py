@@ -10,6 +10,7 @@ from kit.clock import Clock, SystemClock
 from kit.wire import EdgeReport, Enrolment, NodeReport, ReportTaken
 from reconciler.certificates.authority import Authority
 from reconciler.core.acts import Act, Order
+from reconciler.core.decide.deliveries import Delivery
 from reconciler.core.decide.git.source_removal import Removal
 from reconciler.core.history import HistoryPage, Wanted
 from reconciler.core.preview import PlanDocument
@@ -31,6 +32,8 @@ class Handlers:
     """A dataclass of the events that the act became, and whether it was done before."""
     remove_source: Callable[[Removal], Awaitable[int]]
     """The last event_id, 0 when it was removed before."""
+    record_delivery: Callable[[Delivery], Awaitable[Any]]
+    """Returns when the log says that a node is given an instance's secrets."""
 
 
 class PlanCommit(Protocol):
@@ -72,8 +75,8 @@ class Deps:
     handlers: Handlers
     checkpoints: Callable[[], Awaitable[Mapping[str, int]]]
     """View -> last event_id that is in it."""
-    secret_for: Callable[[Doc, Doc, str], Awaitable[bytes]]
-    """(instance row, node row) -> the instance's secret file, sealed to the node's recipient."""
+    secret_for: Callable[[Doc, Doc], Awaitable[bytes]]
+    """(instance row, node row) -> the instance's secret file, sealed to the node's key."""
     quarantined: Callable[[], Awaitable[Sequence[Any]]]
     """Rows that a projection could not fold: dataclasses of projection, key, event_id, event_type and error."""
     look: Callable[[str], Awaitable[bool]]

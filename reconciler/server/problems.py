@@ -21,6 +21,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "enrolment_invalid": 400,
     "csr_invalid": 400,
     "scope_invalid": 400,
+    "form_unknown": 400,
     "unauthorized": 401,
     "token_expired": 401,
     "forbidden": 403,

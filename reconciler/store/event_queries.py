@@ -14,6 +14,7 @@ from reconciler.core.filters import (
     EDGE,
     EDGE_AGGREGATE,
     EDGE_INSTANCE_EVENTS,
+    NAMED,
     OF_A_VOLUME,
     OF_AN_APP,
     OF_AN_ORG,
@@ -22,7 +23,6 @@ from reconciler.core.filters import (
     is_place,
     node_of,
 )
-from reconciler.core.model import KINDS
 from reconciler.ports import EventFilter
 from reconciler.store.rows import COLUMNS
 
@@ -35,7 +35,7 @@ _LEFT_NODE = "event_type = 'volume.placed' AND payload ->> 'previous_node_id' = 
 _LEFT_ORG = "event_type = 'source.registered' AND payload ->> 'previous_org' = ${0}"
 # As `reconciler.core.filters._path`.
 _PATH = (
-    f"CASE WHEN aggregate_type IN ({_words((*KINDS, 'quota'))}) THEN aggregate_id"
+    f"CASE WHEN aggregate_type IN ({_words(NAMED)}) THEN aggregate_id"
     f" WHEN aggregate_type IN ({_words(OF_AN_APP)}) THEN payload ->> 'app'"
     f" WHEN aggregate_type IN ({_words(OF_A_VOLUME)}) THEN payload ->> 'volume_id'"
     " WHEN aggregate_type = 'suspension' AND NOT starts_with(aggregate_id, 'source/')"

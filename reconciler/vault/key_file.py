@@ -97,10 +97,13 @@ def _write(path: Path, identities: tuple[pyrage.x25519.Identity, ...], version_k
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One change at a time. The folder's lock, because the file itself is replaced."""
+    """One change at a time. The folder's lock, because the file itself is replaced. What a change that was killed
+    left behind goes: it holds keys that somebody may think are dropped."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            left.unlink(missing_ok=True)
         yield
     finally:
         os.close(folder)

@@ -40,7 +40,7 @@ from reconciler.core.secret_file import (
 from reconciler.vault import key_file
 from reconciler.vault.key_file import PlatformKey
 from reconciler.vault.project_keys import project_identity
-from reconciler.vault.sealing import command_for, place_and_value, place_of, seal, sops_command_for
+from reconciler.vault.sealing import command_for, place_and_value, place_of, sops_command_for
 from reconciler.vault.sops_values import DATA_KEY_BYTES, sops_values
 
 VERSION_DIGITS = 24
@@ -77,10 +77,12 @@ class Vault:
     """Cheap to call: one value takes some 0.2 ms. It blocks, so call it from a worker thread for many values. A key
     file that is replaced (a rotation) takes effect with the next call."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, newest_only: bool = False) -> None:
+        """`newest_only`: as it will be once the earlier keys are dropped."""
         self._path = path
+        self._newest_only = newest_only
         self._stamp = stamp_of(path)
-        self._ring = _Ring(key_file.read(path))
+        self._ring = self._ring_of(key_file.read(path))
 
     @classmethod
     def open_or_create(cls, path: Path) -> Vault:
@@ -120,13 +122,10 @@ class Vault:
             return False
         return True
 
-    def seal_file(
-        self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding | None = None
-    ) -> bytes:
-        """The secret file of a process, from its secrets with their version ids, sealed to its node. Without a binding
-        in the form that earlier agents read."""
+    def seal_file(self, parts: Sequence[tuple[SecretManifest, str]], recipient: str, binding: Binding) -> bytes:
+        """The secret file of a process, from its secrets with their version ids, sealed to its node."""
         content = self.secret_file([self.values(secret, version_id) for secret, version_id in parts])
-        return seal(content, recipient) if binding is None else seal_file(content, recipient, binding)
+        return seal_file(content, recipient, binding)
 
     def opened(self, secret: SecretManifest) -> dict[str, Opened]:
         """Every value, whatever key it is sealed to and whatever it is bound to. For immediate use only."""
@@ -225,12 +224,15 @@ class Vault:
                 _log.warning("the platform's key is not read anew", path=str(self._path), why=str(error))
                 return self._ring
             if key.version_key == self._ring.key.version_key:
-                self._ring = _Ring(key)
+                self._ring = self._ring_of(key)
                 _log.info("the platform's key was read anew", identities=len(key.identities))
             else:
                 why = "its version key is another one: no version of a secret that the log names would fit"
                 _log.warning("the platform's key is not read anew", path=str(self._path), why=why)
         return self._ring
+
+    def _ring_of(self, key: PlatformKey) -> _Ring:
+        return _Ring(PlatformKey(key.identities[:1], key.version_key) if self._newest_only else key)
 
 
 class _Ring:

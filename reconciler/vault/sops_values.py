@@ -28,13 +28,17 @@ def sops_values(document: SopsDocument, data_key: bytes) -> tuple[str | None, di
     """The place that it says, if it says one, and its values. `SecretRefusal` when anything does not fit."""
     mac = hashlib.sha512(_ONLY_ENCRYPTED if document.mac_only_encrypted else b"")
     values: dict[str, bytes] = {}
+    before, after = (document.plain_before, document.plain_after) if not document.mac_only_encrypted else ((), ())
+    mac.update("".join(before).encode())
     for key, text in document.values:
-        plain, kind = _decrypted(text, data_key, f"{key}:", key) if text else (b"", "str")
+        plain, kind = _decrypted(text, data_key, f"{document.path}{key}:", key) if text else (b"", "str")
         mac.update(plain)
         values[key] = plain.lower() if kind == "bool" else plain
+    mac.update("".join(after).encode())
     told, _ = _decrypted(document.mac, data_key, document.last_modified, "")
     if not hmac.compare_digest(told, mac.hexdigest().upper().encode()):
-        why = "the document's MAC does not fit its values: some were changed, moved or left out after it was encrypted"
+        what = "values or what stands beside them (env, app, name, protect)" if document.path else "values"
+        why = f"the document's MAC does not fit its {what}: some were changed, moved or left out after it was encrypted"
         raise SecretRefusal("", why, "change it with: sops edit; not by hand", "secret_sops_damaged")
     place = values.pop(PLACE_KEY, None)
     return None if place is None else place.decode("utf-8", "replace"), values

@@ -23,6 +23,7 @@ import pytest_asyncio
 from kit.codec import to_json
 from kit.control_plane import ControlPlane
 from kit.errors import TrueupError
+from kit.sealed_file import FORM
 from kit.wire import Enrolment
 from reconciler.core.model import ResourceId
 from reconciler.core.tokens import make_token
@@ -234,7 +235,7 @@ async def test_one_decides_both_serve_and_a_killed_leader_is_replaced(site: Site
 
         await until(is_planned, a, b)
         instance_id = plan["instances"][0]["instance_id"]
-        answer = await control_plane.get_json(f"/v1/nodes/node-a/instances/{instance_id}/secret")
+        answer = await control_plane.get_json(f"/v1/nodes/node-a/instances/{instance_id}/secret?form={FORM}")
         assert answer["sealed"], "out of the clone and with the key of the controller that does not lead"
 
         before = await a.leases()

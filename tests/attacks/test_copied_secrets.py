@@ -173,7 +173,7 @@ async def test_a_delivery_does_not_give_out_what_the_log_does_not_name(tmp_path:
     assert refused.value.code == "secret_changed"
     node = str(pyrage.x25519.Identity.generate().to_public())
     delivery = SecretDelivery(vault, lambda: ())
-    instance = {"secrets": [{"resource_id": str(stolen.id), "blob": "b" * 40, "version_id": "sv-x"}]}
+    instance: dict[str, Any] = {"secrets": [{"resource_id": str(stolen.id), "blob": "b" * 40, "version_id": "sv-x"}]}
     with pytest.raises(Refusal, match="is in no clone"):
         await delivery.seal_for(instance, {"seal_recipient": node})
     delivery.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.core.findings import Finding, nearest
 from reconciler.core.schema import finding_at
+from reconciler.core.sops import SOPS_COMMAND
 from reconciler.core.yaml_reader import Node, Table, Text, read_documents
 
 API_VERSION = "trueup/v1"
@@ -58,6 +59,7 @@ def parse_file(content: bytes, path: str, blob: str) -> ParsedFile:
             findings.append(found)
             opaque = True
     findings.extend(_misplaced(documents, path))
+    findings.extend(_not_alone(documents, len(nodes), path))
     return ParsedFile(path, blob, len(content), tuple(documents), tuple(findings), opaque)
 
 
@@ -76,6 +78,10 @@ def _document(node: Node, path: str) -> Document | Finding:
         missing = "apiVersion" if version is None else "kind"
         fix = "write apiVersion: trueup/v1 and a kind; files that are no manifests belong outside the source's path"
         return finding_at(node.mark, path, "", "field_missing", f"the manifest needs the field '{missing}'", fix)
+    if version.text.startswith("ENC["):
+        message = "sops encrypted the whole manifest, also what it is and what it is for"
+        fix = f"decrypt it, and encrypt its values alone: {SOPS_COMMAND} {path or 'FILE'}"
+        return finding_at(version.mark, path, "/apiVersion", "sops_encrypts_all", message, fix)
     if version.text != API_VERSION:
         message, fix = f"apiVersion{_shown(version)} is not known", f"write apiVersion: {API_VERSION}"
         return finding_at(version.mark, path, "/apiVersion", "api_version_unknown", message, fix)
@@ -105,6 +111,17 @@ def _misplaced(documents: list[Document], path: str) -> list[Finding]:
             continue
         found.append(finding_at(document.node.mark, path, "", "defaults_misplaced", message, fix))
     return found
+
+
+def _not_alone(documents: list[Document], count: int, path: str) -> list[Finding]:
+    """sops has one MAC over all documents of a file."""
+    whole = [
+        entry for each in documents for entry in each.node.entries if entry.key == "sops" and each.kind == "secret"
+    ]
+    if count < 2 or not whole:
+        return []
+    message, fix = "a file that sops encrypted holds one document", "put each Secret into a file of its own"
+    return [finding_at(each.key_mark, path, "/sops", "sops_several_documents", message, fix) for each in whole]
 
 
 def _shown(text: Text) -> str:

@@ -27,6 +27,9 @@ def guest_files() -> GuestFiles:
     return build(REPOSITORY / ".cache" / "guest")
 
 
+SHOW_SECRET = "ls -ln /run/secrets/platform.env; cat /proc/mounts; ls -a /run/secrets; cat /run/secrets/platform.env"
+
+
 def make_rootfs(folder: Path) -> Path:
     """A squashfs with busybox and a page."""
     tree = folder / "tree"
@@ -50,7 +53,7 @@ def put_image(state: Path, rootfs: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copy(rootfs, folder / "root.squashfs")
     image = {
-        "argv": ["/bin/sh", "-c", "cat /run/secrets/* >/tmp/secret.txt; exec httpd -f -p [::]:8080 -h /www"],
+        "argv": ["/bin/sh", "-c", f"({SHOW_SECRET}) >/tmp/secret.txt; exec httpd -f -p [::]:8080 -h /www"],
         "environment": {"PATH": "/bin"},
         "user": "0:0",
         "workdir": "/",

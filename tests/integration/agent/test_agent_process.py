@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,11 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pyrage
 import pytest
 
 from kit.canonical import digest
+from kit.sealed_file import Binding, seal_file
 from kit.wire import Health, Mount, NodePlan, PlannedInstance, PlannedVolume, Port, SecretRef, Workload
+from reconciler.core.secret_file import secret_file
 from tests.integration.agent import host
 from tests.integration.agent.controller import Controller
 
@@ -28,7 +30,9 @@ pytestmark = [
 SUBNET = "fd00:7475:a::/64"
 ADDRESS = "fd00:7475:a::10"
 VOLUME = "acme/shop/prod/site/volume/data"
-SECRET = b"# TRUEUP_SECRETS_V1\nGREETING=canary-7b1f\n"
+SECRET = secret_file(
+    {"GREETING": b"canary-7b1f", "PEM": b"two\nlines\n", "A": "é=".encode(), "BIN": b"\xff\x00", "E": b""}
+)
 
 
 def workload() -> Workload:
@@ -147,16 +151,19 @@ async def test_a_machine_outlives_its_agent_and_ends_with_its_plan(scene: Scene)
     controller, agent = scene.controller, scene.agent
     await agent.start()
     await until(lambda: bool(controller.enrolments))
-    recipient = pyrage.x25519.Recipient.from_str(controller.enrolments[0]["seal_recipient"])
-    sealed = base64.b64encode(pyrage.encrypt(SECRET, [recipient])).decode()
-    controller.sealed["i-1"] = {"version_id": "v-1", "sealed": sealed}
+    binding = Binding("node-a", "i-1", "acme/shop/prod/site/app/site", "v-1")
+    sealed = base64.b64encode(seal_file(SECRET, controller.enrolments[0]["seal_recipient"], binding)).decode()
+    controller.sealed["i-1"] = {"version_id": "v-1", "sealed": sealed, "app": binding.app}
     instance = PlannedInstance("i-1", 1, "running", 1.0, workload())
     await controller.set_plan(plan(instance))
 
     ready = await controller.wait_for_status("i-1", "ready")
     assert ready["endpoints"] == [{"port": 8080, "address": ADDRESS, "reach_port": 8080}]
     assert "hello from a guest" in scene.fetch("/index.html")
-    assert "canary-7b1f" in scene.fetch("/secret.txt")
+    shown = scene.fetch("/secret.txt").partition("\r\n\r\n")[2]
+    assert re.match(r"-r--------\s+1 0\s+0\s", shown), "0400, of the user that the process has"
+    assert "tmpfs /run/secrets tmpfs " in shown
+    assert shown.endswith("\n.\n..\nplatform.env\n" + SECRET.decode()), "the very file, and nothing else beside it"
     assert not secret_on_disk(scene.state)
     [pid] = host.machines_of(scene.state)
 

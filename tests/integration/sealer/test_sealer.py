@@ -23,6 +23,7 @@ from reconciler.vault import Accepted, Vault, key_file
 from reconciler.vault.sealing import sealed_for
 
 SECRET = ResourceId("org", "project", "prod", "site", "secret", "tls")
+BINDING = Binding("node-a", "i-1", "org/project/prod/site/app/site", "sv-1")
 SHORT = Limits(memory_bytes=SEALER_LIMITS.memory_bytes, question_s=3.0, request_bytes=SEALER_LIMITS.request_bytes)
 
 
@@ -51,11 +52,8 @@ def test_it_answers_as_the_vault_does(sealer: Sealer, key: Path) -> None:
     assert sealer.fits(secret, resolved.spec.version_id)
     assert not sealer.fits(secret, "sv-another")
     node = pyrage.x25519.Identity.generate()
-    sealed = sealer.seal_file([(secret, resolved.spec.version_id)], str(node.to_public()))
-    assert b"KEY=a value\n" in pyrage.decrypt(sealed, [node])
-    binding = Binding("node-a", "i-1", "org/project/prod/site/app/site", resolved.spec.version_id)
-    bound = sealer.seal_file([(secret, resolved.spec.version_id)], str(node.to_public()), binding)
-    assert b"KEY=a value\n" in open_file(bound, node, binding)
+    bound = sealer.seal_file([(secret, resolved.spec.version_id)], str(node.to_public()), BINDING)
+    assert b"KEY=a value\n" in open_file(bound, node, BINDING)
 
 
 def test_a_refusal_comes_over_whole(sealer: Sealer) -> None:
@@ -64,7 +62,7 @@ def test_a_refusal_comes_over_whole(sealer: Sealer) -> None:
         sealer.resolve(elsewhere, Accepted(platform_recipient=True, unbound=True))
     assert (refused.value.key, refused.value.code) == ("KEY", "secret_elsewhere")
     with pytest.raises(SecretRefusal) as changed:
-        sealer.seal_file([(elsewhere, "sv-x")], str(pyrage.x25519.Identity.generate().to_public()))
+        sealer.seal_file([(elsewhere, "sv-x")], str(pyrage.x25519.Identity.generate().to_public()), BINDING)
     assert changed.value.code == "secret_changed"
 
 

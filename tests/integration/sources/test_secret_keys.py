@@ -16,6 +16,7 @@ import pytest
 
 from kit.codec import to_json
 from kit.control_plane import ControlPlane
+from kit.sealed_file import FORM, Binding, open_file
 from kit.wire import Enrolment
 from reconciler.core.model import ResourceId
 from reconciler.vault import Vault, key_file
@@ -49,9 +50,10 @@ class Node:
 
     async def secrets(self) -> bytes:
         (instance,) = await self.instances()
-        path = f"/v1/nodes/node-a/instances/{instance['instance_id']}/secret"
+        path = f"/v1/nodes/node-a/instances/{instance['instance_id']}/secret?form={FORM}"
         answer = await self._control_plane.get_json(path)
-        return bytes(pyrage.decrypt(base64.b64decode(answer["sealed"]), [self._identity]))
+        binding = Binding("node-a", instance["instance_id"], answer["app"], answer["version_id"])
+        return open_file(base64.b64decode(answer["sealed"]), self._identity, binding)
 
 
 @asynccontextmanager
@@ -111,6 +113,8 @@ async def test_from_the_platforms_recipient_over_a_rotation_to_the_old_keys_end(
         assert before != after
         assert (await site.sources())["shop"]["recipient"] == after.strip(), "the running controller has the new key"
         assert b"KEY=canary" in await node.secrets()
+        needed = await site.run("secret", "drop-keys", "--keys", "1", code=5)
+        assert "1 versions of secrets need an earlier one: prod/site/secret/tls" in needed
         await rewrapped()
         assert "it holds 1 earlier keys, not 2" in await site.run("secret", "drop-keys", "--keys", "2", code=5)
         await site.run("secret", "drop-keys", "--keys", "1")

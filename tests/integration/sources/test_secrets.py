@@ -9,6 +9,7 @@ import pyrage
 import pytest
 
 from kit.errors import Refusal
+from kit.sealed_file import Binding, open_file
 from reconciler.core.model import ResourceId
 from reconciler.core.revisions import Source
 from reconciler.git.clone import BareClone, kept_clones
@@ -38,12 +39,14 @@ async def test_they_are_read_from_the_clone_that_is_kept(tmp_path: Path) -> None
     instance: dict[str, Any] = {
         "instance_id": "i-1",
         "app": "acme/shop/prod/site/app/site",
+        "workload": {"secret": {"version_id": version_id}},
         "secrets": [{"resource_id": SECRET, "blob": blob, "version_id": version_id}],
     }
     node = {"node_id": "node-a", "seal_recipient": str(identity.to_public())}
     delivery = SecretDelivery(vault, lambda: kept_clones(tmp_path / "state", {"main": None}))
     try:
-        assert b"canary" in pyrage.decrypt(await delivery.seal_for(instance, node), [identity])
+        binding = Binding("node-a", "i-1", instance["app"], version_id)
+        assert b"canary" in open_file(await delivery.seal_for(instance, node), identity, binding)
         with pytest.raises(Refusal, match="is in no clone"):
             await delivery.seal_for({**instance, "secrets": [{**instance["secrets"][0], "blob": "0" * 40}]}, node)
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.planted.bugs.bug import Bug
 
 COPIED = "tests/attacks/test_copied_secrets.py"
+LOST = "tests/attacks/test_lost_nodes.py"
+CANARY = "tests/integration/cli/test_no_secret.py::test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says"
 
 BUGS = (
     Bug(
@@ -103,5 +105,129 @@ BUGS = (
         "if _is_for_a_crowd(armored):",
         "if False:",
         "tests/unit/vault/test_vault.py::test_a_value_for_a_crowd_is_refused_before_anything_is_tried",
+    ),
+    Bug(
+        "delivery",
+        "a secret leaves without a word in the log",
+        "reconciler/server/agents.py",
+        "        await self._deps.handlers.record_delivery(delivery)\n",
+        "        assert delivery\n",
+        f"{LOST}::test_without_a_log_nothing_leaves",
+    ),
+    Bug(
+        "delivery",
+        "a node that is not heard gets secrets",
+        "reconciler/core/decide/deliveries.py",
+        'if node["state"] != "active":',
+        "if False:",
+        f"{LOST}::test_a_lost_node_gets_nothing_until_it_is_back",
+    ),
+    Bug(
+        "delivery",
+        "a node that an operator disabled gets secrets",
+        "reconciler/core/decide/deliveries.py",
+        'if node.get("duty") == "disabled":',
+        "if False:",
+        f"{LOST}::test_a_lost_node_gets_nothing_until_it_is_back",
+    ),
+    Bug(
+        "delivery",
+        "a node that was revoked a moment ago gets secrets",
+        "reconciler/core/decide/deliveries.py",
+        'if identity.get("state") == "revoked":',
+        "if False:",
+        f"{LOST}::test_one_that_is_lost_while_its_file_is_sealed_gets_nothing",
+    ),
+    Bug(
+        "delivery",
+        "a delivery does not look whether the node is still the one that was read",
+        "reconciler/core/decide/deliveries.py",
+        "        expected=expected,\n",
+        "        expected={},\n",
+        f"{LOST}::test_one_that_is_lost_right_before_the_log_is_written_gets_nothing",
+    ),
+    Bug(
+        "delivery",
+        "an agent that asks again and again fills the log",
+        "reconciler/core/decide/deliveries.py",
+        "int(now_s) // WINDOW_S",
+        "now_s",
+        f"{LOST}::test_what_leaves_is_in_the_log_before_and_once",
+    ),
+    Bug(
+        "delivery",
+        "what a lost node still knows is told as outdated",
+        "reconciler/core/exposure.py",
+        '"gone" if secret is None else "current" if current else "earlier"',
+        '"gone" if secret is None else "earlier" if current else "current"',
+        "tests/unit/cli/test_commands.py::test_what_a_node_was_given_is_listed_with_what_it_is_still_worth",
+    ),
+    Bug(
+        "place",
+        "an agent opens files of the form that is bound to nothing",
+        "agent/drivers/secret.py",
+        "return open_file(sealed, self._identity, binding)",
+        "return open_file(sealed, self._identity, binding) if is_sealed_file(sealed) else "
+        "bytes(pyrage.decrypt(sealed, [self._identity]))",
+        "tests/unit/agent/test_drivers.py::test_a_file_of_the_form_that_was_bound_to_nothing_is_not_used",
+    ),
+    Bug(
+        "place",
+        "the MAC of a manifest that sops encrypted is over its values alone",
+        "reconciler/vault/sops_values.py",
+        "(document.plain_before, document.plain_after) if not document.mac_only_encrypted else ((), ())",
+        "((), ())",
+        "tests/unit/vault/test_sops_manifest.py::test_a_vector_opens",
+    ),
+    Bug(
+        "keys",
+        "a killed rotation leaves a copy of the keys beside the file for ever",
+        "reconciler/vault/key_file.py",
+        "            left.unlink(missing_ok=True)\n",
+        "            assert left\n",
+        "tests/unit/vault/test_killed_commands.py::"
+        "test_what_a_killed_rotation_left_is_private_and_goes_with_the_next_change",
+    ),
+    Bug(
+        "keys",
+        "the platform's key is written in place",
+        "reconciler/vault/key_file.py",
+        'write_atomically(path, (_HEADING + "\\n".join(lines) + "\\n").encode(), mode=0o600)',
+        'path.write_text(_HEADING + "\\n".join(lines) + "\\n")',
+        "tests/unit/vault/test_killed_commands.py::test_a_rotation_is_done_or_not_and_can_be_done_again",
+    ),
+    Bug(
+        "keys",
+        "a key is dropped that an applied secret still needs",
+        "reconciler/cli/secret_keys.py",
+        "if not args.vouch:",
+        "if False:",
+        "tests/integration/sources/test_secret_keys.py::"
+        "test_from_the_platforms_recipient_over_a_rotation_to_the_old_keys_end",
+    ),
+    Bug(
+        "canary",
+        "a value is in a line of the log",
+        "reconciler/vault/opening.py",
+        "        if not hmac.compare_digest(self.version_id(secret.id, values), version_id):",
+        '        _log.info("opened", parts=[each.decode("utf-8", "replace")[::-1] for each in values.values()])\n'
+        "        if not hmac.compare_digest(self.version_id(secret.id, values), version_id):",
+        CANARY,
+    ),
+    Bug(
+        "canary",
+        "a value is in an event, and so in views, plans, dump and WAL",
+        "reconciler/vault/opening.py",
+        "SecretSpec(self.version_id(secret.id, values), tuple(sorted(values)), secret.blob)",
+        "SecretSpec(self.version_id(secret.id, values), tuple(each.hex(' ') for each in values.values()), secret.blob)",
+        CANARY,
+    ),
+    Bug(
+        "canary",
+        "a plan quotes a value that was not encrypted",
+        "reconciler/core/schema.py",
+        "if self._secret or isinstance(value, Mapping | list):",
+        "if isinstance(value, Mapping | list):",
+        CANARY,
     ),
 )

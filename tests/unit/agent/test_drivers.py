@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from agent.drivers.secret import Secrets, node_identity
 from agent.drivers.vm import process
 from agent.drivers.volume import Volumes
 from kit.errors import Refusal, Transient
+from kit.sealed_file import Binding, seal_file
 from kit.wire import Health, PlannedVolume, Port, SecretRef
 from tests.unit.agent.parts import workload
 
@@ -98,8 +100,9 @@ class Vault:
         self.asked += 1
         if self.down:
             raise Transient("GET", "away")
-        sealed = pyrage.encrypt(f"KEY={self.version}".encode(), [self.recipient])
-        return {"version_id": self.version, "sealed": base64.b64encode(sealed).decode()}
+        binding = Binding("node-a", "i-1", "a/b/prod/site/app/site", self.version)
+        sealed = seal_file(f"KEY={self.version}".encode(), str(self.recipient), binding)
+        return {"version_id": self.version, "sealed": base64.b64encode(sealed).decode(), "app": binding.app}
 
 
 async def test_a_secret_is_opened_in_memory_and_kept_sealed(tmp_path: Path) -> None:
@@ -118,6 +121,29 @@ async def test_a_secret_is_opened_in_memory_and_kept_sealed(tmp_path: Path) -> N
     assert await restarted.ensure("i-1", SecretRef("v-2")) == b"KEY=v-2"
     await restarted.remove("i-1")
     assert list((tmp_path / "sealed").iterdir()) == []
+
+
+async def test_a_file_of_the_form_that_was_bound_to_nothing_is_not_used(tmp_path: Path) -> None:
+    """Kept by an earlier agent it is fetched anew; a controller that answers with it is not believed."""
+    identity = node_identity(tmp_path / "node.agekey")
+    vault, kept = Vault(identity), tmp_path / "sealed"
+    secrets = Secrets(vault.get_json, "node-a", identity, kept)
+    await secrets.ensure("i-1", SecretRef("v-1"))
+    former = base64.b64encode(pyrage.encrypt(b"KEY=elsewhere", [vault.recipient])).decode()
+    (file,) = kept.iterdir()
+    for document in ({"version_id": "v-1", "sealed": former}, {"version_id": "v-1", "sealed": former, "app": "a"}):
+        file.write_text(json.dumps(document))
+        assert await secrets.ensure("i-1", SecretRef("v-1")) == b"KEY=v-1"
+    assert vault.asked == 3
+    file.unlink()
+
+    async def earlier(path: str) -> Any:
+        return {"version_id": "v-1", "sealed": former, "app": "a"}
+
+    with pytest.raises(Transient, match="not of the form hpke-v1") as caught:
+        await Secrets(earlier, "node-a", identity, kept).ensure("i-1", SecretRef("v-1"))
+    assert caught.value.code == "secrets_injection_failed"
+    assert list(kept.iterdir()) == []
 
 
 async def test_a_secret_of_another_version_or_for_another_node_is_not_used(tmp_path: Path) -> None:

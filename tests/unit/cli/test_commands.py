@@ -20,7 +20,8 @@ from reconciler.cli.output import Table as PlainTable
 from reconciler.core.tokens import make_token
 from tests.twin import MemoryLog, append
 from tests.unit.cli.story import BAD, GOOD, SITE, Story
-from tests.unit.server.world import KEY, World, heard, serving, token_of, until
+from tests.unit.projections.samples import SECRET, SPECS, new_event
+from tests.unit.server.world import KEY, World, enrol_node, heard, serving, token_of, until
 
 OPS = token_of("operator", "ops")
 
@@ -370,3 +371,31 @@ async def test_a_reader_that_leaves_is_no_error() -> None:
         )
         out, err = await asyncio.wait_for(shell.communicate(), 20)
         assert (out.split()[0], err) == (b"EVENT", b"")
+
+
+async def test_what_a_node_was_given_is_listed_with_what_it_is_still_worth(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with serving() as world:
+        await Story(world.log).site()
+        await enrol_node(world.log, "node-a")
+        other = SECRET.replace("keys", "gone")
+        await append(world.log, "declare", new_event("secret.created", spec={**SPECS["secret"], "version_id": "v-2"}))
+        for number, (resource_id, version, node) in enumerate(
+            [(SECRET, "v-1", "node-a"), (SECRET, "v-2", "node-a"), (SECRET, "v-1", "node-b"), (other, "v-9", "node-a")]
+        ):
+            changes = {"resource_id": resource_id, "version_id": version, "identity_id": f"node/{node}"}
+            await append(world.log, f"give-{number}", new_event("delivery.made", **changes))
+        assert await run(world, "secret", "exposed", "--node", "node-a", "--output", "json") == 0
+        found = json.loads(capsys.readouterr().out)["exposed"]
+        worth = {(each["resource_id"], each["version_id"]): each["worth"] for each in found}
+        assert worth == {(SECRET, "v-1"): "earlier", (SECRET, "v-2"): "current", (other, "v-9"): "gone"}
+        assert await run(world, "secret", "exposed", "--secret", "prod/site/keys") == 0
+        page = capsys.readouterr().out
+        assert page.count(SECRET) == 3
+        assert "3 versions of secrets were given, 1 of them are current" in page
+        assert await run(world, "why", "node/node-a") == 0
+        told = "was given: 3 versions of secrets, 1 of them current: prod/site/secret/keys; trueup secret exposed"
+        assert told in " ".join(capsys.readouterr().out.split())
+        assert await run(world, "why", SECRET) == 0
+        assert "was given to: node-a (current version)" in " ".join(capsys.readouterr().out.split())

@@ -343,6 +343,15 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
         "reason_code": "",
         "reason_detail": "",
     },
+    "delivery.made": {
+        "resource_id": SECRET,
+        "version_id": "v-1",
+        "identity_id": "node/node-a",
+        "instance_id": "i-1",
+        "app": APP,
+        "recipient": "age1xyz",
+        "form": "hpke-v1",
+    },
     "log.restored": {"log_id": "b", "previous_log_id": "a", "epoch": 2, "reason": "the disk was lost"},
 }
 _ID_FIELD = {

@@ -11,6 +11,7 @@ from kit.errors import Bug
 from reconciler.core.events import Cause, NewEvent
 from reconciler.core.folding import Folding
 from reconciler.core.projection import Doc
+from reconciler.core.projections.deliveries import VERSIONS_MAX
 from reconciler.core.replay import replay
 from reconciler.core.views import PROJECTIONS
 from reconciler.store.event_schema_files import load_event_schemas
@@ -284,6 +285,7 @@ def test_an_event_whose_row_is_not_there_makes_no_half_row(event_type: str) -> N
         "app.held",
         "quota.set",
         "identity.invited",
+        "delivery.made",
     )
     assert bool(folded(new_event(event_type)).rows) == begins
 
@@ -302,3 +304,20 @@ def test_a_version_from_the_future_is_not_guessed(event_type: str) -> None:
 def test_every_event_touches_some_view(event_type: str) -> None:
     event = as_log([new_event(event_type)])[0]
     assert any(projection.keys(event) for projection in PROJECTIONS.values())
+
+
+def test_a_delivery_stays_whatever_becomes_of_node_and_secret_and_is_bounded() -> None:
+    many = [new_event("delivery.made", version_id=f"v-{number}") for number in range(VERSIONS_MAX + 3)]
+    gone = [
+        new_event("secret.created"),
+        new_event("secret.deleted"),
+        *many,
+        new_event("delivery.made", version_id="v-9"),
+    ]
+    (row,) = views_after(*gone)["deliveries"].values()
+    assert [each["version_id"] for each in row["versions"]] == [
+        *(f"v-{n}" for n in range(3, 9)),
+        *(f"v-{n}" for n in range(10, 23)),
+        "v-9",
+    ]
+    assert row["omitted"] == 3

@@ -22,6 +22,7 @@ from reconciler.core.events import NewEvent, newest_version
 from reconciler.core.history import Deployments, Entry, FailedDeployment, HistoryPage, Onward, Told, Wanted
 from reconciler.core.preview import PlanDocument
 from reconciler.handlers.acts import ActHandlers, Done
+from reconciler.handlers.deliveries import DeliveryHandlers
 from reconciler.handlers.identities import IdentityHandlers
 from reconciler.ids import UlidIds
 from reconciler.oidc.issuers import Issuers
@@ -159,6 +160,7 @@ async def serving(
         return await world.handle("edge_report", document)
 
     acts = ActHandlers(log, world.views, UlidIds(), SystemClock())
+    deliveries = DeliveryHandlers(log, world.views, UlidIds(), SystemClock())
 
     async def act(wanted: Act, order: Order) -> Done:
         await world.handle("act", (wanted, order))
@@ -167,7 +169,7 @@ async def serving(
     async def remove_source(removal: Removal) -> int:
         return int(await world.handle("remove_source", removal))
 
-    async def secret_for(instance: Doc, node: Doc, form: str) -> bytes:
+    async def secret_for(instance: Doc, node: Doc) -> bytes:
         await world.handle("secret", instance["instance_id"])
         return f"sealed for {node['node_id']}".encode()
 
@@ -190,7 +192,7 @@ async def serving(
     deps = Deps(
         log=log,
         views=world.views,
-        handlers=Handlers(enrol, heartbeat, node_report, edge_report, act, remove_source),
+        handlers=Handlers(enrol, heartbeat, node_report, edge_report, act, remove_source, deliveries.record_delivery),
         checkpoints=world.views.checkpoints,
         secret_for=secret_for,
         quarantined=quarantined,

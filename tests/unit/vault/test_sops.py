@@ -1,7 +1,7 @@
 """Documents of sops: the vectors in schemas/golden/sops open; whatever was moved, cut or copied does not.
 
-The vectors are written by `sops_writer`, after the specification; the npm package sops-age 4.0.2, which is somebody
-else's reading of it, gave the same values for them.
+The vectors `getsops.*` were written by sops 3.11.0, the others by `sops_writer`, after the specification; the npm
+package sops-age 4.0.2, which is somebody else's reading of it, gave the same values for them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from tests.unit.vault.sops_writer import document
 
 GOLDEN = Path(__file__).parents[3] / "schemas" / "golden" / "sops"
 VECTORS: dict[str, Any] = json.loads((GOLDEN / "vectors.json").read_text())
-FILES = sorted(path for path in GOLDEN.iterdir() if path.name != "vectors.json")
 FORM = {".env": "dotenv", ".json": "json", ".yaml": "yaml"}
+FILES = sorted(
+    path for path in GOLDEN.iterdir() if path.suffix in FORM and path.is_file() and path.name != "vectors.json"
+)
 VALUES = {key: value.encode() for key, value in VECTORS["values"].items()}
 SECRET = ResourceId("org", "project", "prod", "site", "secret", "tls")
 CANARY = "correct-horse-battery-staple"
