@@ -138,8 +138,8 @@ BUGS = (
         "S6",
         "a stream goes on from the head, not from its snapshot",
         "reconciler/server/streams.py",
-        "following = self._following(identity, wanted.key, shown.event_id)",
-        "following = self._following(identity, wanted.key, ring.head)",
+        "following = self._following(identity, wanted.key, shown.event_id, request.get(ENDING))",
+        "following = self._following(identity, wanted.key, ring.head, request.get(ENDING))",
         f"{SHOWN}::test_changes_follow_without_a_gap",
     ),
     Bug(
