@@ -35,13 +35,19 @@ async def stalled(world: World, query: str = "cursor=log-1.0") -> AsyncIterator[
     for number in range(80):
         payload = {"node_id": "node-a", "filler": "x" * 10_000}
         await append(world.log, f"c{len(world.log.events)}", long_event(number, payload))
+    async with asking(world, NODE, query) as slow:
+        yield slow
+
+
+@contextlib.asynccontextmanager
+async def asking(world: World, token: str, query: str) -> AsyncIterator[socket.socket]:
     host, port = world.url.removeprefix("http://").split(":")
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(slow, (host, int(port)))
-        head = f"GET /v1/stream?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {NODE}\r\n\r\n"
+        head = f"GET /v1/stream?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
         await loop.sock_sendall(slow, head.encode())
         yield slow
 
@@ -86,14 +92,7 @@ async def test_a_reader_that_takes_nothing_of_its_snapshot_is_cut_off_and_its_pl
             **big,
         }
         operator = token_of("operator", "ops")
-        host, port = world.url.removeprefix("http://").split(":")
-        with socket.socket() as slow:
-            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            slow.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(slow, (host, int(port)))
-            head = f"GET /v1/stream?snapshot=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {operator}\r\n\r\n"
-            await loop.sock_sendall(slow, head.encode())
+        async with asking(world, operator, "snapshot=1"):
             await until(lambda: world.streams.document()["cut_off"] == 1)
             await until(lambda: world.streams.open_count == 0)
         status, body, _ = await world.call("GET", "/v1/stream?snapshot=1&wait=0&kind=node", operator)
