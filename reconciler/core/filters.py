@@ -23,6 +23,8 @@ EDGE = "edge"
 _NODE = "node:"
 _PLACE = "at:"
 EDGE_AGGREGATE = "route"
+EDGE_REPORT = "route.status_changed"
+"""What an edge has said itself: no plan changes by it, and each would wake all the others."""
 EDGE_INSTANCE_EVENTS = frozenset({"instance.allocated", "instance.desired_state_changed", "instance.status_changed"})
 
 PARTS = ("org", "project", "env", "app")
@@ -102,7 +104,8 @@ def machine_keys(event: Event) -> frozenset[str]:
     node_id = event.payload.get("node_id")
     if isinstance(node_id, str) and node_id:
         found.add(node_key(node_id))
-    if event.aggregate_type == EDGE_AGGREGATE or event.event_type in EDGE_INSTANCE_EVENTS:
+    of_route = event.aggregate_type == EDGE_AGGREGATE and event.event_type != EDGE_REPORT
+    if of_route or event.event_type in EDGE_INSTANCE_EVENTS:
         found.add(EDGE)
     return frozenset(found)
 

@@ -14,6 +14,7 @@ from reconciler.core.filters import (
     EDGE,
     EDGE_AGGREGATE,
     EDGE_INSTANCE_EVENTS,
+    EDGE_REPORT,
     NAMED,
     OF_A_VOLUME,
     OF_AN_APP,
@@ -108,7 +109,8 @@ def _wanted(only: EventFilter) -> Iterator[tuple[str, object]]:
 def _of_reader(key: str) -> Iterator[tuple[str, object]]:
     """As `reconciler.core.filters.told`. No index: a range of event_id is read from end to end, in Postgres."""
     if key == EDGE:
-        condition = f"(aggregate_type = '{EDGE_AGGREGATE}' OR event_type = ANY(${{0}}::text[]))"
+        of_route = f"aggregate_type = '{EDGE_AGGREGATE}' AND event_type <> '{EDGE_REPORT}'"
+        condition = f"({of_route} OR event_type = ANY(${{0}}::text[]))"
         yield condition, sorted(EDGE_INSTANCE_EVENTS)
     elif is_place(key):
         yield from _of_place(PlaceFilter.of(key))

@@ -60,7 +60,9 @@ def events(draw: st.DrawFn) -> NewEvent:
     kind = event_type.partition(".")[0]
     org, project, env, app = (draw(st.sampled_from(each)) for each in (ORGS, PROJECTS, ENVS, APPS))
     place = f"{org}/{project}/{env}/{app}"
-    resource = f"{org}/{project}/{env}/-/environment/{env}" if kind == "environment" else f"{place}/{kind}/x"
+    resource = f"{place}/{'secret' if kind == 'delivery' else kind}/x"
+    if kind == "environment":
+        resource = f"{org}/{project}/{env}/-/environment/{env}"
     scopes = [f"source/{app}", f"env/{org}/{project}/{env}", f"app/{place}"] if kind == "suspension" else [org]
     words: dict[str, Any] = {
         "app": f"{place}/app/{app}",
@@ -71,7 +73,7 @@ def events(draw: st.DrawFn) -> NewEvent:
         "org": org,
         "previous_org": draw(st.sampled_from(("", *ORGS))),
         "scope": draw(st.sampled_from([*scopes, f"{org}/{project}"] if kind == "quota" else scopes)),
-        **({"resource_id": resource} if kind in KINDS else {}),
+        **({"resource_id": resource} if kind in (*KINDS, "delivery") else {}),
     }
     changes = {name: value for name, value in words.items() if name in PAYLOADS[event_type]}
     return new_event(event_type, **changes)

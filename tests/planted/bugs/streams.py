@@ -166,4 +166,12 @@ BUGS = (
         "            self._slow.count += 1\n",
         f"{SLOW}::test_who_was_cut_off_is_told_once_when_it_comes_back",
     ),
+    Bug(
+        "S7",
+        "what an edge has reported wakes all the others",
+        "reconciler/core/filters.py",
+        "and event.event_type != EDGE_REPORT",
+        "",
+        "tests/properties/test_stream_filters.py::test_S7_ring_database_and_naive_reader_agree_on_every_filter",
+    ),
 )

@@ -32,8 +32,8 @@ def sees_node(node_id: str) -> Tells:
 
 
 def sees_edge(event: Event) -> str:
-    instance = event.aggregate_type == "instance"
-    return "change" if instance or event.aggregate_type == "route" else ""
+    wanted = event.aggregate_type in ("instance", "route") and event.event_type != "route.status_changed"
+    return "change" if wanted else ""
 
 
 def sees_all(event: Event) -> str:
