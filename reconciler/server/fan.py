@@ -2,8 +2,8 @@
 
 `reconciler.server.streams` seats a connection here as soon as it has been given everything; `reconciler.server.hub`
 says which keys have something new. A flush writes to every seat of such a key the same bytes, made once: changes, a
-bookmark, the frame of the chunk. While one flush runs, and as long again after it, changes gather for the next: the
-more readers a key has, the more changes share a write, and half of the time stays for others.
+bookmark, the frame of the chunk. While one flush runs, and as long again after it or twice as long, changes gather for
+the next: the more readers a key has, the more changes share a write, and half of the time or more stays for others.
 
 A reader that does not take what it is given (anything is left in its buffer here, behind the kernel's) loses its seat.
 It goes on from its position when it has taken all of it: so it has at most one piece in memory, and delays nobody.
@@ -24,6 +24,10 @@ from reconciler.server.ring import Ring
 
 SEATS_PER_TURN = 128
 """Written to before others of this process get their turn: one or two milliseconds."""
+
+MUCH_BYTES = range(8 << 10, 64 << 10)
+"""What a seat is written at once when a key has so much to say that it waits twice as long for more: most of a write's
+cost is the same for one change and for fifty. Beyond it a seat's buffer would get too full."""
 
 Pieces = dict[tuple[int, bool], tuple[bytes, int]]
 """(position, chunked) -> the bytes that come next, and the position behind them."""
@@ -106,16 +110,18 @@ class Fan:
     async def _flush_many(self, ring: Ring, key: str) -> None:
         """Until there is nothing new for `key`, or nobody to tell."""
         while key in self._clean_upto and key in self._seats:
-            started_s = self._clock.now_s()
+            started_s, longest = self._clock.now_s(), 0
             self._flushed_from[key] = self._clean_upto.pop(key)
             for turn in batched(self._seats[key], SEATS_PER_TURN):
                 pieces: Pieces = {}
                 for seat in turn:
                     if not seat.left.is_set():
                         self._advance(ring, seat, pieces)
+                longest = max(longest, *(len(framed) for framed, _ in pieces.values()), 0)
                 await asyncio.sleep(0)
             del self._flushed_from[key]
-            await self._clock.sleep(self._clock.now_s() - started_s)
+            rests = 2 if longest in MUCH_BYTES else 1
+            await self._clock.sleep(rests * (self._clock.now_s() - started_s))
         self._clean_upto.pop(key, None)
         del self._flushes[key]
 
