@@ -20,7 +20,7 @@ import aiohttp
 from kit.clock import SystemClock
 from kit.plan_delta import PLAN_BASE
 from reconciler.core.commands import Append
-from reconciler.core.events import Cause, NewEvent
+from reconciler.core.events import Cause
 from reconciler.core.views import PROJECTIONS
 from reconciler.store.store import Store
 from reconciler.tasks.projector import Projector
@@ -28,7 +28,7 @@ from tests.bench import log_filling
 from tests.bench.append import superuser_url
 from tests.bench.log_filling import Step
 from tests.bench.streaming import Process, opened, stream_process
-from tests.unit.projections.samples import PAYLOADS, SPECS
+from tests.unit.projections.samples import PAYLOADS, SPECS, new_event
 from tests.unit.server.world import token_of
 
 TITLE = "plans: 10,000 nodes and 100 edges read their plans after a change"
@@ -144,8 +144,9 @@ def _endpoints() -> list[dict[str, Any]]:
 async def _change(store: Store, number: int) -> int:
     """An instance ceases to be ready; with its event in the views."""
     instance = f"i-{number:08x}-0"
-    payload = {**PAYLOADS["instance.status_changed"], "instance_id": instance, "node_id": f"node-{number}"}
-    told = NewEvent("instance", instance, "instance.status_changed", {**payload, "status": "unready", "counter": 2})
+    told = new_event(
+        "instance.status_changed", instance_id=instance, node_id=f"node-{number}", status="unready", counter=2
+    )
     await store.log.append([Append(f"change-{number}", "same", CAUSE, (told,), {})])
     await _project(store)
     return (await store.log.head()).last_event_id
