@@ -12,7 +12,8 @@ from aiohttp.http import HttpVersion11
 from reconciler.server.limits import Limits
 
 NDJSON = "application/x-ndjson"
-HEADERS = {"Content-Type": NDJSON, "Cache-Control": "no-store"}
+HEADERS = {"Content-Type": NDJSON, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""The last is what nginx and others like it go by: without it they keep a stream back until they have a buffer full."""
 
 
 class StreamWriter:

@@ -51,6 +51,16 @@ async def test_a_command_is_never_cut_in_two() -> None:
             assert lines[-1]["cursor"] == "log-1.100"
 
 
+@pytest.mark.parametrize("query", ["", "?wait=0", "?snapshot=1"])
+async def test_proxies_are_told_to_hand_it_on_at_once(query: str) -> None:
+    async with serving(SMALL) as world:
+        assert world.session is not None
+        headers = {"Authorization": f"Bearer {token_of('operator', 'ops')}"}
+        async with world.session.get(f"{world.url}/v1/stream{query}", headers=headers) as answer:
+            told = [answer.headers[name] for name in ("Content-Type", "X-Accel-Buffering", "Cache-Control")]
+    assert told == ["application/x-ndjson", "no", "no-store"]
+
+
 async def test_a_bookmark_comes_even_if_nothing_matches() -> None:
     async with serving(SMALL) as world:
         reader = Reader(world.url, token_of("node", "node-z"), "log-1")
