@@ -29,6 +29,9 @@ TEMPLATE = "trueup_template"
 FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 """A test database need not survive a power cut; kill -9 does no harm without fsync."""
 
+MEMORY_BYTES = 8 << 30
+"""Free, for it to be used: a test database has some 20 MB, and a few of them tens of thousands of events."""
+
 _numbers = itertools.count(1)
 
 
@@ -49,7 +52,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="trueup-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="trueup-test-", dir=_quick_place()))
     server = EmbeddedServer(folder / "postgres", settings=FAST)
     try:
         server.start()
@@ -58,6 +61,12 @@ def cluster() -> Iterator[Cluster]:
     finally:
         server.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quick_place() -> Path | None:
+    """In memory where there is enough of it: a database for each test is a thousand files. Else where /tmp is."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > MEMORY_BYTES else None
 
 
 async def _make_template(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from tests.acceptance.client import Client, Traffic
 from tests.acceptance.fleet import Fleet, describe
 from tests.acceptance.narrator import MARGIN, Narrator
 from tests.acceptance.world import BAD_IMAGE_REASONS, NOTES, SITE, World
+from tests.canary import files_with, forms
 
 BOOT_WITHIN_S = 90.0
 ROLL_WITHIN_S = 150.0
@@ -125,7 +126,7 @@ async def new_secret(story: Story) -> None:
     story.narrator.step("Push a new value of the secret: the instances are replaced")
     before = {row["instance_id"] for row in await story.fleet.instances("site")}
     world = story.world
-    values = {**world.tls_values(SITE), "GREETING": "good morning"}
+    values = {**world.tls_values(SITE), "GREETING": "good morning", "CANARY": world.canary}
     world.repository.write("apps/site/secret.yaml", await world.seal("site", "site-tls", values))
     commit = world.repository.push("Greet differently")
     await story.revision(commit, "converged", ROLL_WITHIN_S)
@@ -351,6 +352,14 @@ async def history(story: Story) -> None:
     await story.tell("status")
 
 
+async def search_disks(story: Story) -> None:
+    story.narrator.step("Search all that was written for a value of the secret, which the guests have had since")
+    needles = [*forms(story.world.canary.encode())]
+    found, files, size = await asyncio.to_thread(files_with, story.world.folder, needles)
+    seen = f"{files} files, {size >> 20} MiB: logs, database and its WAL, clones, states of agents and edge, disks"
+    story.narrator.check("it is in none of them, in no form", not found and size > 1 << 20, "; ".join(found) or seen)
+
+
 Chapter = Callable[[Story], Awaitable[None]]
 CHAPTERS = (
     first_push,
@@ -366,4 +375,5 @@ CHAPTERS = (
     bad_images,
     remove_app,
     history,
+    search_disks,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import socket
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class World:
     images: dict[str, str] = field(default_factory=dict)
     later_manifests: dict[str, str] = field(default_factory=dict)
     edge_address: str = ""
+    canary: str = field(default_factory=lambda: secrets.token_hex(24))
+    """A value of a secret, which must be on no disk."""
 
     def __post_init__(self) -> None:
         self.centre = CENTRE if self.hosts else "::1"

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from reconciler.store.server import SUPERUSER
 from reconciler.vault import Vault, key_file, project_identity
 from tests.acceptance.programs import Program
 from tests.acceptance.repository import Repository
+from tests.canary import forms, search
 from tests.integration.cli.test_controller import APP, ENVIRONMENT, until
 from tests.joining import as_machine
 from tests.memory import memory_of
@@ -52,22 +53,6 @@ async def folder() -> AsyncIterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="trueup-canary-"))
     yield made
     shutil.rmtree(made)
-
-
-def forms(canary: bytes) -> Iterator[bytes]:
-    """The bytes themselves, backwards, and as other programs would write them, wherever in a longer text they begin.
-    JSON and addresses leave most of them as they are."""
-    yield canary
-    yield canary[::-1]
-    for text in (canary.hex(), canary.hex().upper(), canary.hex(" "), canary.hex(":")):
-        yield text.encode()
-    for before in ("%", "\\x", "\\u00"):
-        yield "".join(f"{before}{byte:02x}" for byte in canary).encode()
-    yield b"\0".join(canary[place : place + 1] for place in range(len(canary)))  # UTF-16, whichever way
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for shift in range(3):
-            coded = encode(b"x" * shift + canary)
-            yield coded[4 if shift else 0 : -4]
 
 
 def keys_of(path: Path) -> list[bytes]:
@@ -84,10 +69,6 @@ def lines_of(manifest: str) -> list[bytes]:
     """The ciphertext, less its header, which every age file has."""
     found = [line.strip().encode() for line in manifest.splitlines()]
     return [line for line in found if len(line) == 64 and not line.startswith(b"YWdlLW")]
-
-
-def search(content: bytes, needles: list[bytes]) -> list[bytes]:
-    return [needle for needle in needles if needle in content]
 
 
 async def test_L6_a_secret_is_in_nothing_that_the_controller_writes_or_says(
