@@ -7,7 +7,7 @@ by what can. Each commit is judged by one that has followed all of them, and by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from unittest.mock import patch
 
 from hypothesis import given, settings
@@ -86,6 +86,7 @@ IDS = tuple(f"org/project/prod/{name}/app/{name}" for name in "abc")
 
 edits = st.dictionaries(st.sampled_from(sorted(PLACES)), st.none() | st.integers(0, 8), min_size=1, max_size=3)
 against = st.sampled_from((*[()] * 6, *((each,) for each in IDS)))
+History = list[tuple[dict[str, int | None], tuple[str, ...]]]
 histories = st.lists(st.tuples(edits, against), min_size=1, max_size=6)
 
 
@@ -112,18 +113,21 @@ def _alone(followed: Followed, head: str, blamed: Mapping[str, tuple[Finding, ..
     )
 
 
-@given(histories)
-@settings(max_examples=100, deadline=None)
-def test_judged_after_others_a_commit_is_judged_as_by_itself(
-    history: list[tuple[dict[str, int | None], tuple[str, ...]]],
-) -> None:
-    followed = Followed()
-    followed.commit(_tree(GOOD))
+def _commits(history: History) -> Iterator[tuple[dict[str, str], Mapping[str, tuple[Finding, ...]]]]:
+    """Each with what the live system says against apps of it."""
     now: dict[str, int] = dict(GOOD)
     for edit, apps in history:
         now = {path: each for path, each in {**now, **edit}.items() if each is not None}
-        blamed = {each: (_objection(each),) for each in apps}
-        head = followed.commits.add(_tree(now), "change")
+        yield _tree(now), {each: (_objection(each),) for each in apps}
+
+
+@given(histories)
+@settings(max_examples=100, deadline=None)
+def test_judged_after_others_a_commit_is_judged_as_by_itself(history: History) -> None:
+    followed = Followed()
+    followed.commit(_tree(GOOD))
+    for tree, blamed in _commits(history):
+        head = followed.commits.add(tree, "change")
         alone = _alone(followed, head, blamed)
         judged = followed.judge(head, blamed)
         assert judged == alone
@@ -133,19 +137,14 @@ def test_judged_after_others_a_commit_is_judged_as_by_itself(
 
 @given(histories)
 @settings(max_examples=100, deadline=None)
-def test_what_is_left_is_as_if_it_were_assembled_again(
-    history: list[tuple[dict[str, int | None], tuple[str, ...]]],
-) -> None:
+def test_what_is_left_is_as_if_it_were_assembled_again(history: History) -> None:
     followed = Followed()
     followed.commit(_tree(GOOD))
-    now: dict[str, int] = dict(GOOD)
-    for edit, apps in history:
-        now = {path: each for path, each in {**now, **edit}.items() if each is not None}
-        blamed = {each: (_objection(each),) for each in apps}
+    for tree, blamed in _commits(history):
         reader = TreeReader(followed.commits, resolve_offline)
         base = reader.read(followed.applied).files
         live, carried = LiveRows("main").after(followed.rows).live, dict(followed.held)
-        judged = followed.commit(_tree(now), against=blamed)
+        judged = followed.commit(tree, against=blamed)
         head = reader.read(judged.info.commit)
         situation = Situation(live, base, carried, blamed)
         found, anew = isolate(head, situation), isolated_anew(head, situation)
