@@ -54,5 +54,5 @@ def problem_document(error: TrueupError) -> dict[str, Any]:
 def epilog() -> str:
     """For `trueup --help`."""
     lines = "\n".join(f"  {code}  {meaning}" for code, meaning in MEANING.items())
-    found = "The controller is found through --controller, TRUEUP_CONTROLLER, or the state folder."
+    found = "The controller is found through --controller, TRUEUP_CONTROLLER, `trueup login`, or the state folder."
     return f"exit codes:\n{lines}\n\n{found}\n"
