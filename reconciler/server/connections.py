@@ -27,6 +27,7 @@ from kit import logs, request_ids
 from reconciler.server.limits import Limits
 from reconciler.server.problems import Problem, problem_bytes
 
+TURNED_AWAY_MAX = 256
 CANCEL_S = 1.0
 """Of a stop: for a request whose time is over to notice that it is cancelled."""
 _log = logs.get("http")
@@ -54,6 +55,8 @@ class Doorman:
         self._total = 0
         self._refused = 0
         self._closed = False
+        self.turned_away = 0
+        """Connections that hear why they are refused, just now."""
 
     def close(self) -> None:
         """Nobody gets a connection any more: the server is on its way out."""
@@ -93,7 +96,7 @@ class Doorman:
 
 
 class Connection(web.RequestHandler):
-    __slots__ = ("_address", "_deaf", "_doorman", "_header_bytes", "_limits", "_refused")
+    __slots__ = ("_address", "_deaf", "_doorman", "_header_bytes", "_limits", "_lingers", "_refused")
 
     def __init__(self, manager: web.Server, doorman: Doorman, limits: Limits) -> None:
         super().__init__(
@@ -111,7 +114,7 @@ class Connection(web.RequestHandler):
         self._doorman = doorman
         self._address = ""
         self._header_bytes = 0
-        self._refused = False
+        self._refused = self._lingers = False
         self._deaf = False  # the last answer was given: what still comes is dropped
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,14 +123,28 @@ class Connection(web.RequestHandler):
         if why := self._doorman.refuse(self._address):
             self._refused = True
             transport.write(_raw_answer(Problem("unavailable", why)))
-            transport.close()
+            self._turn_away(transport)
             return
         super().connection_made(transport)
 
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        """What it asks is on its way and stays unread: closed at once, the connection would be reset by it. A flood is
+        not waited for."""
+        if self._doorman.turned_away >= TURNED_AWAY_MAX:
+            transport.close()
+            return
+        self._lingers = True
+        self._doorman.turned_away += 1
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._loop.call_later(self._limits.linger_s, transport.abort)
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        if not self._refused:
-            self._doorman.left(self._address)
-            super().connection_lost(exc)
+        if self._refused:
+            self._doorman.turned_away -= self._lingers
+            return
+        self._doorman.left(self._address)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused or self._deaf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 
 import pytest
 
@@ -242,3 +243,25 @@ async def test_one_address_too_many_is_told_so() -> None:
             assert answer.headers["retry-after"] == "2"
         await all_gone(world)
         assert answers(await said(world, HEALTH.replace(b"Host", b"Connection: close\r\nHost")))[0].status == 200
+
+
+async def test_who_is_turned_away_hears_why_though_it_has_asked_already() -> None:
+    """A connection that is closed with something unread is reset, and the answer may be lost."""
+    async with serving(Limits(connections_per_address_max=2, linger_s=5.0)) as world:
+        async with connected(world), connected(world):
+            await until(lambda: world.server._doorman.open_count == 2)
+            host, port = world.url.removeprefix("http://").split(":")
+            answer = await asyncio.to_thread(_ask_at_once, host, int(port))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"which is the bound" in answer
+
+
+def _ask_at_once(host: str, port: int) -> bytes:
+    """All that is answered. Raises when the connection is reset."""
+    with socket.create_connection((host, port), timeout=DEADLINE_S) as connection:
+        connection.sendall(HEALTH)
+        time.sleep(0.1)  # a reset would be here by now
+        pieces = []
+        while piece := connection.recv(1 << 16):
+            pieces.append(piece)
+        return b"".join(pieces)
